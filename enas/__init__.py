@@ -1,0 +1,1 @@
+"""A weight-sharing search engine for neural architectures."""

@@ -1,0 +1,139 @@
+"""Batches of a split: which images come next, and what is done to them on the device."""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from enas.errors import UserError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to a training image: crop, flip and cutout (DeVries and Taylor 2017, arXiv:1708.04552).
+
+    Raises UserError where a number is negative.
+    """
+
+    crop: int = 0  # pixels of padding on each side before the random crop back to the image's size
+    flip: bool = False  # mirror left and right, for one image in two
+    cutout: int = 0  # side in pixels of a square blanked around a random pixel, clipped at the border
+
+    def __post_init__(self) -> None:
+        for key, pixels in (("crop", self.crop), ("cutout", self.cutout)):
+            if pixels < 0:
+                raise UserError(f"data.{key}={pixels}: allowed is 0 (off) or a number of pixels above it")
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images uint8 [..., C] as float32 [..., C]: (image / 255 - mean) / std, where these are float32 [C]."""
+    return (images / 255 - mean) / std
+
+
+def augment(
+    images: Tensor, mean: Tensor, std: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor:
+    """Normalise images after a random crop and flip of each, then blank the padding and the cutout square.
+
+    Blank is zero *after* normalisation, the mean colour of the training split: the ENAS authors normalise
+    before they pad. The whole batch stays on its device, without a synchronisation with the host.
+
+    Args:
+        images: uint8 [..., H, W, C]; every image has its own random changes.
+        mean, std: float32 [C], in units of pixel values from 0 to 1.
+        generator: the only source of randomness, on the images' device.
+
+    Returns:
+        float32 [..., H, W, C].
+    """
+    height, width, channels = images.shape[-3:]
+    count, device = images.shape[:-3].numel(), images.device
+
+    def draw(alternatives: int) -> Tensor:  # int64 [B, 1], uniform in 0 .. alternatives - 1
+        return torch.randint(alternatives, (count, 1), generator=generator, device=device)
+
+    row, column = torch.arange(height, device=device), torch.arange(width, device=device)
+
+    # Where each pixel of the result lies in its source image: [B, H] and [B, W].
+    source_row = row + draw(2 * augmentation.crop + 1) - augmentation.crop
+    source_column = column + draw(2 * augmentation.crop + 1) - augmentation.crop
+    if augmentation.flip:
+        source_column = torch.where(draw(2).bool(), source_column.flip(-1), source_column)
+    row_is_padding = (source_row < 0) | (source_row >= height)
+    column_is_padding = (source_column < 0) | (source_column >= width)
+
+    top = draw(height) - augmentation.cutout // 2
+    left = draw(width) - augmentation.cutout // 2
+    row_is_cut = (row >= top) & (row < top + augmentation.cutout)
+    column_is_cut = (column >= left) & (column < left + augmentation.cutout)
+
+    blank = (row_is_padding[:, :, None] | column_is_padding[:, None, :]) | (
+        row_is_cut[:, :, None] & column_is_cut[:, None, :]
+    )
+
+    # One gather of whole pixels; on the CPU four times faster than indexing by image, row and column.
+    first_row = torch.arange(count, device=device)[:, None] * height
+    line = (first_row + source_row.clamp(0, height - 1)) * width
+    pixel = line[:, :, None] + source_column.clamp(0, width - 1)[:, None, :]
+    moved = images.reshape(-1, channels).index_select(0, pixel.flatten()).view(count, height, width, channels)
+    return normalise(moved, mean, std).masked_fill(blank[..., None], 0.0).view(images.shape)
+
+
+class BatchesState(TypedDict):
+    """Where a stream of batches stands; loadable with `torch.load(weights_only=True)`."""
+
+    order: Tensor  # int64 [size]; [0] before the first batch
+    position: int
+
+
+class Batches:
+    """Endless stream of index batches over a split: a new permutation in each epoch, whole batches only.
+
+    A last, short batch is dropped (other images are left out in the next epoch); a split smaller than one
+    batch gives itself whole. Nothing is drawn from `generator` before the first `next`.
+
+    Args:
+        size: number of images, at least 1.
+        batch_size: number of indices a batch, at least 1.
+        generator: gives the permutations, on its own device; its state is saved by its owner.
+
+    Raises ValueError where `size` or `batch_size` is below 1.
+    """
+
+    def __init__(self, size: int, batch_size: int, generator: torch.Generator) -> None:
+        if size < 1 or batch_size < 1:
+            raise ValueError(f"size={size}, batch_size={batch_size}: both must be at least 1")
+        self.size = size
+        self.batch_size = min(batch_size, size)
+        self._generator = generator
+        self._order = torch.empty(0, dtype=torch.int64, device=generator.device)
+        self._position = 0
+
+    @property
+    def steps(self) -> int:
+        """Batches in one epoch."""
+        return self.size // self.batch_size
+
+    def next(self) -> Tensor:
+        """The next batch of indices, int64 [B] on the generator's device."""
+        if self._position + self.batch_size > len(self._order):
+            self._order = torch.randperm(self.size, generator=self._generator, device=self._generator.device)
+            self._position = 0
+        start, self._position = self._position, self._position + self.batch_size
+        return self._order[start : self._position]
+
+    def state_dict(self) -> BatchesState:
+        """The permutation under way and the position in it."""
+        return {"order": self._order, "position": self._position}
+
+    def load_state_dict(self, state: BatchesState) -> None:
+        """Continue where `state` was taken, in mid-epoch too; UserError where the split had another size."""
+        order = state["order"]
+        if len(order) not in (0, self.size):
+            raise UserError(
+                f"the checkpoint's training split has {len(order)} images, the data set's has {self.size}: "
+                "resume with the same data, or start a new run"
+            )
+        self._order = order.to(self._generator.device)
+        self._position = state["position"]

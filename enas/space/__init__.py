@@ -1,0 +1,53 @@
+"""What may be built: decisions, search spaces, candidate operations. SPACES is the one table of spaces by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from enas.architecture import Architecture, Genotype, read_genotype
+from enas.errors import UserError
+from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
+from enas.space.enas_micro import EnasMicro
+
+SPACES: Mapping[str, type[SearchSpace]] = {EnasMicro.name: EnasMicro}
+
+
+def build_space(name: str, arguments: Mapping[str, Any]) -> SearchSpace:
+    """The space called `name`. Raises UserError for an unknown space, an unknown argument or a value it refuses."""
+    if name not in SPACES:
+        raise UserError(f"space {name!r} is unknown; allowed are {', '.join(SPACES)}")
+    allowed = list(inspect.signature(SPACES[name]).parameters)
+    for key in arguments:
+        if key not in allowed:
+            raise UserError(f"space {name} has no argument {key!r}; it has {', '.join(allowed)}")
+    return SPACES[name](**arguments)
+
+
+def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
+    """Read `genotype.json` and build the space it names. Raises UserError, one sentence, if anything is off."""
+
+    def describe(architecture: Architecture) -> Mapping[str, Any]:
+        space = build_space(architecture.space, dict(architecture.arguments))
+        space.check(architecture.choices)
+        return space.describe(architecture.choices)
+
+    genotype = read_genotype(path, describe)
+    return genotype, build_space(genotype.architecture.space, dict(genotype.architecture.arguments))
+
+
+__all__ = [
+    "SPACES",
+    "Cost",
+    "Decision",
+    "EnasMicro",
+    "Network",
+    "Noise",
+    "Output",
+    "Scale",
+    "SearchSpace",
+    "build_space",
+    "load_genotype",
+]

@@ -1,0 +1,217 @@
+"""What a search space is: a fixed list of decisions, and everything that follows from a row of choices."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from enas.architecture import Architecture, Genotype
+from enas.errors import UserError
+
+Kind = Literal["operation", "source", "skip", "number", "combine"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One choice among a few alternatives.
+
+    name          unique in the space, readable: "normal/node2/left/source"
+    kind          what the alternatives are; temperature, bounds and penalties of a controller are keyed by it
+    alternatives  their names; a source names the nodes it points to, a skip is ("absent", node it connects to)
+    vocabulary    decisions of one vocabulary offer the same alternatives and share embeddings
+    step          decisions of one step are sampled together, from one state of the controller
+    owner         the node the decision helps to build: "normal/node2"
+    """
+
+    name: str
+    kind: Kind
+    alternatives: tuple[str, ...]
+    vocabulary: str
+    step: int
+    owner: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The size at which a space is instantiated: `layers` and `filters` mean what the space says they mean."""
+
+    layers: int
+    filters: int
+    height: int
+    width: int
+    channels: int
+    classes: int
+
+    def document(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class Cost(NamedTuple):
+    """Cost of n rows: trainable parameters and multiply-adds of convolutions and linear layers for one image."""
+
+    params: Tensor  # int64 [n]
+    macs: Tensor  # int64 [n]
+
+
+class Noise(NamedTuple):
+    """The randomness of a training forward pass; evaluation has none.
+
+    dropout    probability that a feature in front of the classifier is zeroed
+    drop_path  probability that a path of the last cell is dropped at the end of training
+               (scheduled drop-path: linear in depth and in `progress`; NASNet paper, appendix A.7)
+    progress   share of the training that is done, 0..1
+    """
+
+    generator: torch.Generator
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    progress: float = 1.0
+
+
+class Output(NamedTuple):
+    """What a network gives: logits [M, B, K], the auxiliary head's logits where it has one, statistics if collected."""
+
+    logits: Tensor
+    auxiliary: Tensor | None
+    statistics: dict[str, Tensor]
+
+
+class Network(nn.Module, ABC):
+    """A supernet (a row of weights for every possible edge) or one child (a row for each edge it has)."""
+
+    routes: Tensor | None
+    """A child's own routes int32 [1, E, 3]; None in a supernet, which is told."""
+
+    @abstractmethod
+    def forward(
+        self,
+        inputs: Tensor,
+        routes: Tensor,
+        state: Tensor | None = None,
+        *,
+        statistics: Mapping[str, Tensor] | None = None,
+        noise: Noise | None = None,
+        collect: bool = False,
+    ) -> Output:
+        """inputs [M or 1, B, H, W, C], routes int32 [M, E, 3], `state` for recurrent networks only.
+
+        `statistics` normalises by given values instead of each child's own batch; `collect` returns those used,
+        under the same names.
+        """
+
+    @abstractmethod
+    def inherit(self, supernet: Network) -> None:
+        """Copy this child's rows out of `supernet`, which was made by the same space at the same scale."""
+
+
+class SearchSpace(ABC):
+    """A list of decisions and their meaning. Functions on rows take and give int64 `[n, D]` on any device."""
+
+    name: ClassVar[str]
+    shareable: ClassVar[bool] = True
+    """Whether one supernet can hold every row; False where tensor shapes depend on the row."""
+    conditional: ClassVar[bool] = False
+    """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
+    decisions: tuple[Decision, ...]
+    sampling_order: tuple[int, ...]
+    """A permutation of the row: the order in which a controller samples it."""
+
+    @property
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """The constructor arguments, as they stand in genotype.json."""
+
+    @abstractmethod
+    def describe(self, row: Sequence[int]) -> dict[str, Any]:
+        """The row spelled out for people, as it stands in genotype.json under `graph`."""
+
+    @abstractmethod
+    def text(self, row: Sequence[int]) -> str:
+        """The row for a terminal, one line a node."""
+
+    @abstractmethod
+    def route(self, choices: Tensor) -> Tensor:
+        """Rows [M, D] -> int32 [M, E, 3]: for each edge (source slot, operation code, weight row). Gathers only."""
+
+    @abstractmethod
+    def cost(self, choices: Tensor, scale: Scale) -> Cost:
+        """Cost of the stand-alone network of each row at `scale`, without an auxiliary head."""
+
+    @abstractmethod
+    def network(
+        self,
+        scale: Scale,
+        generator: torch.Generator,
+        row: Sequence[int] | None = None,
+        auxiliary: bool = False,
+    ) -> Network:
+        """The supernet at `scale`, or the stand-alone network of `row`, freshly initialised from `generator`."""
+
+    def active(self, choices: Tensor) -> Tensor:
+        """bool [n, D]: which decisions take part. One's activity may depend only on those sampled before it."""
+        return torch.ones_like(choices, dtype=torch.bool)
+
+    def repair(self, choices: Tensor) -> Tensor:
+        """The legal row that [n, D] stands for: inactive decisions become 0."""
+        return torch.where(self.active(choices), choices, 0)
+
+    def canonical(self, choices: Tensor) -> Tensor:
+        """One row for all rows that are the same function when trained alone."""
+        return self.repair(choices)
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        return torch.tensor([len(decision.alternatives) for decision in self.decisions])
+
+    def sizes(self, device: torch.device) -> Tensor:
+        """int64 [D]: the number of alternatives of each decision."""
+        return self._sizes.to(device)
+
+    def legal(self, choices: Tensor) -> Tensor:
+        """bool [n]: every choice names an alternative and inactive decisions are 0."""
+        inside = (choices >= 0) & (choices < self.sizes(choices.device))
+        return inside.all(dim=1) & (self.repair(choices) == choices).all(dim=1)
+
+    def random(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` rows, each decision uniform among its alternatives: int64 [count, D] on the generator's device."""
+        sizes = self.sizes(generator.device)
+        uniform = torch.rand(count, len(sizes), generator=generator, device=generator.device, dtype=torch.float64)
+        return self.repair((uniform * sizes).long())
+
+    def mutate(self, choices: Tensor, generator: torch.Generator) -> Tensor:
+        """Change one decision of each row to another alternative, uniformly among the decisions that have one."""
+        sizes = self.sizes(choices.device)
+        free = (self.active(choices) & (sizes > 1)).double()
+        place = torch.multinomial(free, 1, generator=generator)
+        size = sizes[place]
+        uniform = torch.rand(place.shape, generator=generator, device=choices.device, dtype=torch.float64)
+        other = (choices.gather(1, place) + 1 + (uniform * (size - 1)).long()) % size
+        return self.repair(choices.scatter(1, place, other))
+
+    def architecture(self, row: Sequence[int]) -> Architecture:
+        return Architecture.of(self.name, self.arguments, row)
+
+    def check(self, row: Sequence[int]) -> None:
+        """Raise UserError, naming the place, where `row` is no architecture of this space."""
+        if len(row) != len(self.decisions):
+            raise UserError(f"space {self.name} has {len(self.decisions)} decisions, the row has {len(row)} integers")
+        for decision, choice in zip(self.decisions, row, strict=True):
+            if not 0 <= choice < len(decision.alternatives):
+                allowed = f"0 to {len(decision.alternatives) - 1}"
+                raise UserError(f"choice {choice} of decision {decision.name} is not in {allowed}")
+        if not bool(self.legal(torch.tensor([list(row)]))[0]):
+            raise UserError(f"the row {list(row)} breaks a rule of space {self.name}")
+
+    def genotype(
+        self, row: Sequence[int], scale: Scale, estimate: Mapping[str, Any], provenance: Mapping[str, Any]
+    ) -> Genotype:
+        """The row as it is written to genotype.json, its cost counted at `scale`."""
+        params, macs = self.cost(torch.tensor([list(row)]), scale)
+        cost = {"params": int(params), "macs": int(macs), "scale": scale.document()}
+        return Genotype(self.architecture(row), self.describe(row), cost, dict(estimate), dict(provenance))

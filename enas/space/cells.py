@@ -1,0 +1,336 @@
+"""The network of stacked cells: one description for the supernet, an extracted child and the final network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from enas import kernels
+from enas.space.base import Network, Noise, Output, Scale
+from enas.space.stacking import STEM, Kind, Placement, halve, stack_cells
+
+AUXILIARY_CHANNELS = (128, 768)
+"""Widths of the auxiliary head (authors' micro_child.py)."""
+
+
+class KeptRows(NamedTuple):
+    """Which of the supernet's weight rows a cell has: all of them in a supernet, those its edges use in a child."""
+
+    separable3: tuple[int, ...]
+    separable5: tuple[int, ...]
+    identity: tuple[int, ...]  # identity with stride 2, reduction cells only
+    loose: tuple[int, ...]  # input slots that can be loose ends of a reduction cell
+    ends: tuple[int, ...]  # slots that can be loose ends
+    slots: int
+
+    @classmethod
+    def shared(cls, nodes: int, kind: Kind) -> KeptRows:
+        separable = tuple(range(sum(2 * (node + 2) for node in range(nodes))))
+        identity = tuple(range(4 * nodes)) if kind == "reduction" else ()
+        loose = (0, 1) if kind == "reduction" else ()
+        return cls(separable, separable, identity, loose, tuple(range(nodes + 2)), nodes + 2)
+
+    @classmethod
+    def of(cls, routes: Tensor, kind: Kind) -> KeptRows:
+        """The rows that one cell's routes [E, 3] use, in edge order."""
+        edges = routes.tolist()
+        slots = len(edges) // 2 + 2
+        ends = tuple(slot for slot in range(slots) if slot not in {source for source, _, _ in edges})
+        reduction = kind == "reduction"
+
+        def rows(code: int) -> tuple[int, ...]:
+            return tuple(row for _, operation, row in edges if operation == code)
+
+        strided = tuple(row for source, code, row in edges if reduction and code == kernels.IDENTITY and source < 2)
+        loose = tuple(slot for slot in ends if reduction and slot < 2)
+        return cls(rows(kernels.SEPARABLE_3), rows(kernels.SEPARABLE_5), strided, loose, ends, slots)
+
+    def compact(self, routes: Tensor) -> Tensor:
+        """The same routes [E, 3] with supernet rows replaced by the child's own."""
+        tables = {
+            kernels.SEPARABLE_3: self.separable3,
+            kernels.SEPARABLE_5: self.separable5,
+            kernels.IDENTITY: self.identity,
+        }
+        compacted = routes.clone()
+        for edge, (_, code, row) in enumerate(routes.tolist()):
+            table = tables.get(code, ())
+            compacted[edge, 2] = table.index(row) if row in table else 0
+        return compacted
+
+
+class SeparableTable(nn.Module):
+    """Rows of doubled separable convolutions; He-normal, gain 1, bias 0."""
+
+    def __init__(self, rows: int, kernel: int, channels: int, generator: torch.Generator):
+        super().__init__()
+        self.depthwise = _normal((rows, 2, kernel, kernel, channels), kernel**2, generator)
+        self.pointwise = _normal((rows, 2, channels, channels), channels, generator)
+        self.gain = nn.Parameter(torch.ones(rows, 2, channels))
+        self.bias = nn.Parameter(torch.zeros(rows, 2, channels))
+
+    def weights(self) -> kernels.Separable:
+        return kernels.Separable(self.depthwise, self.pointwise, self.gain, self.bias)
+
+    def inherit(self, table: SeparableTable, rows: Sequence[int]) -> None:
+        for name, parameter in self.named_parameters():
+            parameter.copy_(table.get_parameter(name)[list(rows)])
+
+
+class PointwiseTable(nn.Module):
+    """Rows of 1x1 convolutions, with a batch norm for each row or, for `norms=1`, one for all; He-normal."""
+
+    def __init__(self, rows: int, inputs: int, outputs: int, generator: torch.Generator, norms: int | None = None):
+        super().__init__()
+        norms = rows if norms is None else norms
+        self.weight = _normal((rows, inputs, outputs), inputs, generator)
+        self.gain = nn.Parameter(torch.ones(norms, outputs))
+        self.bias = nn.Parameter(torch.zeros(norms, outputs))
+
+    def weights(self) -> kernels.Pointwise:
+        return kernels.Pointwise(self.weight, self.gain, self.bias)
+
+    def joined(self) -> kernels.Pointwise:
+        """All rows as the blocks of one wide 1x1 convolution."""
+        return kernels.Pointwise(self.weight.flatten(0, 1).unsqueeze(0), self.gain, self.bias)
+
+    def inherit(self, table: PointwiseTable, rows: Sequence[int]) -> None:
+        for name, parameter in self.named_parameters():
+            source = table.get_parameter(name)
+            parameter.copy_(source[list(rows)] if source.shape[0] > 1 else source)
+
+
+class Cell(nn.Module):
+    """The weights of one cell and its two calibrations; the computation is `kernels.cell`."""
+
+    def __init__(
+        self,
+        placement: Placement,
+        kept: KeptRows,
+        producers: tuple[tuple[int, ...], tuple[int, ...]],
+        output: str,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        channels = placement.filters
+        self.placement, self.kept, self.producers = placement, kept, producers
+        self.calibrations = nn.ModuleList(
+            nn.Module()
+            if feed.calibration == "none"
+            else PointwiseTable(len(blocks), feed.channels, channels, generator, norms=1)
+            for feed, blocks in zip(placement.feeds, producers, strict=True)
+        )
+        self.separable3 = SeparableTable(len(kept.separable3), 3, channels, generator)
+        self.separable5 = SeparableTable(len(kept.separable5), 5, channels, generator)
+        self.identity = PointwiseTable(len(kept.identity), channels, channels, generator)
+        self.loose = PointwiseTable(len(kept.loose), channels, channels, generator)
+        self.project = None
+        if output == "project":
+            self.project = PointwiseTable(len(kept.ends), channels, channels, generator, norms=1)
+        self.block = tuple(kept.ends.index(slot) if slot in kept.ends else -1 for slot in range(kept.slots))
+        self.loose_row = tuple(kept.loose.index(slot) if slot in kept.loose else -1 for slot in (0, 1))
+
+    def weights(self) -> kernels.CellWeights:
+        return kernels.CellWeights(
+            self.separable3.weights(),
+            self.separable5.weights(),
+            self.identity.weights(),
+            self.loose.weights(),
+            None if self.project is None else self.project.weights(),
+            self.block,
+            self.loose_row,
+        )
+
+    def inherit(self, cell: Cell) -> None:
+        """Copy this cell's rows out of the supernet's cell at the same place."""
+        self.separable3.inherit(cell.separable3, self.kept.separable3)
+        self.separable5.inherit(cell.separable5, self.kept.separable5)
+        self.identity.inherit(cell.identity, self.kept.identity)
+        self.loose.inherit(cell.loose, self.kept.loose)
+        if self.project is not None and cell.project is not None:
+            self.project.inherit(cell.project, self.kept.ends)
+        for own, shared, blocks in zip(self.calibrations, cell.calibrations, self.producers, strict=True):
+            if isinstance(own, PointwiseTable) and isinstance(shared, PointwiseTable):
+                own.inherit(shared, blocks)
+
+
+class CellNetwork(Network):
+    """Stem, stacked cells, global average pool, classifier; in a final network also an auxiliary head.
+
+    kept    for each kind of cell the weight rows it has
+    routes  int32 [1, 2E, 3] in a child, None in the supernet: the normal cell's edges, then the reduction cell's
+    """
+
+    def __init__(
+        self,
+        scale: Scale,
+        output: str,
+        kept: Mapping[Kind, KeptRows],
+        routes: Tensor | None,
+        auxiliary: bool,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.scale, self.kept = scale, dict(kept)
+        self.register_buffer("routes", routes)
+        stack = stack_cells(scale, output == "concat")
+
+        def blocks(producer: int) -> tuple[int, ...]:
+            if producer == STEM or output == "project":
+                return (0,)
+            return kept[stack.cells[producer].kind].ends
+
+        self.stem = _normal((3, 3, scale.channels, stack.stem_channels), 9 * scale.channels, generator)
+        self.stem_gain = nn.Parameter(torch.ones(stack.stem_channels))
+        self.stem_bias = nn.Parameter(torch.zeros(stack.stem_channels))
+        self.cells = nn.ModuleList(
+            Cell(
+                placement,
+                kept[placement.kind],
+                (blocks(placement.feeds[0].producer), blocks(placement.feeds[1].producer)),
+                output,
+                generator,
+            )
+            for placement in stack.cells
+        )
+        last = len(stack.cells) - 1
+        self.head_blocks = blocks(last)
+        features = stack.cells[last].filters
+        self.head = _normal((len(self.head_blocks), features, scale.classes), features, generator)
+        self.auxiliary_after = stack.auxiliary_after
+        self.auxiliary: AuxiliaryHead | None = None
+        if auxiliary:
+            placement = stack.cells[self.auxiliary_after]
+            width = len(blocks(self.auxiliary_after)) * placement.filters
+            self.auxiliary = AuxiliaryHead(width, *placement.output_size, scale.classes, generator)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        routes: Tensor,
+        state: Tensor | None = None,
+        *,
+        statistics: Mapping[str, Tensor] | None = None,
+        noise: Noise | None = None,
+        collect: bool = False,
+    ) -> Output:
+        if state is not None:
+            raise ValueError("a network of stacked cells has no state")
+        norms = _Norms(statistics, collect)
+        half = routes.shape[1] // 2
+        edges: dict[Kind, Tensor] = {"normal": routes[:, :half], "reduction": routes[:, half:]}
+        stem = norms("stem", kernels.convolution_norm, inputs, self.stem, self.stem_gain, self.stem_bias)
+        produced = {STEM: stem}
+        auxiliary = None
+        for position, cell in enumerate(self.cells):
+            assert isinstance(cell, Cell)
+            placement = cell.placement
+            feeds = [
+                self._calibrate(norms, f"calibration/{position}/{side}", produced[feed.producer], cell, side)
+                for side, feed in enumerate(placement.feeds)
+            ]
+            own = edges[placement.kind]
+            scale = self._drop_path(own, feeds[1].shape[1], position, noise)
+            compute = partial(kernels.cell, scale=scale, stride=placement.stride)
+            produced[position] = norms(f"cell/{position}", compute, *feeds, own, cell.weights())
+            produced.pop(position - 2, None)
+            if self.auxiliary is not None and noise is not None and position == self.auxiliary_after:
+                auxiliary = self.auxiliary(produced[position], norms)
+        pooled = produced[len(self.cells) - 1].relu().mean(dim=(2, 3))
+        if noise is not None and noise.dropout > 0:
+            pooled = pooled * _keep(pooled.shape, 1 - noise.dropout, noise.generator, pooled)
+        return Output(_linear(pooled, self.head.flatten(0, 1)), auxiliary, norms.collected())
+
+    def inherit(self, supernet: Network) -> None:
+        if not isinstance(supernet, CellNetwork) or supernet.scale != self.scale:
+            raise ValueError("a child inherits from the supernet of its own space and scale only")
+        with torch.no_grad():
+            for name in ("stem", "stem_gain", "stem_bias"):
+                self.get_parameter(name).copy_(supernet.get_parameter(name))
+            self.head.copy_(supernet.head[list(self.head_blocks)])
+            for own, shared in zip(self.cells, supernet.cells, strict=True):
+                assert isinstance(own, Cell)
+                assert isinstance(shared, Cell)
+                own.inherit(shared)
+
+    def _calibrate(self, norms: _Norms, name: str, x: Tensor, cell: Cell, side: int) -> Tensor:
+        table = cell.calibrations[side]
+        if not isinstance(table, PointwiseTable):
+            return x
+        pointwise = cell.placement.feeds[side].calibration == "pointwise"
+        function = kernels.pointwise_norm if pointwise else kernels.reduction_norm
+        return norms(name, function, x, table.joined())
+
+    def _drop_path(self, routes: Tensor, batch: int, position: int, noise: Noise | None) -> Tensor | None:
+        """[M, E, B]: 0 where a path is dropped for an image, 1 / keep where it is not, 1 on identities."""
+        if noise is None or noise.drop_path == 0:
+            return None
+        depth = (position + 1) / len(self.cells)
+        keep = 1 - noise.drop_path * depth * noise.progress
+        codes = routes[:, :, 1].unsqueeze(2)
+        scale = _keep((*routes.shape[:2], batch), keep, noise.generator, self.head)
+        return torch.where(codes == kernels.IDENTITY, torch.ones_like(scale), scale)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on an earlier cell, for training only: ReLU, average pool 5 stride 3, 1x1 to 128 - BN - ReLU,
+    full-size convolution to 768 - BN - ReLU, classifier (authors' micro_child.py, whose optimiser leaves it untrained;
+    ours trains it). On maps smaller than 5 the pool covers the whole map.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, classes: int, generator: torch.Generator):
+        super().__init__()
+        self.window = (min(5, height), min(5, width))
+        pixels = halve(height - self.window[0] + 1, 3) * halve(width - self.window[1] + 1, 3)
+        narrow, wide = AUXILIARY_CHANNELS
+        self.narrow = PointwiseTable(1, channels, narrow, generator)
+        self.wide = PointwiseTable(1, pixels * narrow, wide, generator)
+        self.classifier = _normal((wide, classes), wide, generator)
+
+    def forward(self, x: Tensor, norms: _Norms) -> Tensor:
+        """[M, B, H, W, C] -> logits [M, B, K]."""
+        planes = x.relu().flatten(0, 1).permute(0, 3, 1, 2)
+        pooled = nn.functional.avg_pool2d(planes, self.window, 3).permute(0, 2, 3, 1)
+        pooled = pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+        narrow = norms("auxiliary/narrow", kernels.pointwise_norm, pooled, self.narrow.weights())
+        narrow = narrow.reshape(*x.shape[:2], 1, 1, -1)
+        wide = norms("auxiliary/wide", kernels.pointwise_norm, narrow, self.wide.weights())
+        return _linear(wide.flatten(2).relu(), self.classifier)
+
+
+class _Norms:
+    """Hands every kernel its given statistics by name, and remembers what it used."""
+
+    def __init__(self, given: Mapping[str, Tensor] | None, collect: bool):
+        self._given = given
+        self._used: dict[str, kernels.Statistics] | None = {} if collect else None
+
+    def __call__(self, name: str, function: Callable[..., tuple[Tensor, kernels.Statistics]], *inputs: Any) -> Tensor:
+        out, statistics = function(*inputs, statistics=None if self._given is None else self._given[name])
+        if self._used is not None:
+            self._used[name] = statistics
+        return out
+
+    def collected(self) -> dict[str, Tensor]:
+        return {} if self._used is None else {name: used.tensor() for name, used in self._used.items()}
+
+
+def _normal(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
+    """He-normal weights (authors' common_ops.py)."""
+    return nn.Parameter(torch.randn(shape, generator=generator) * (2.0 / fan_in) ** 0.5)
+
+
+def _keep(shape: Sequence[int], probability: float, generator: torch.Generator, like: Tensor) -> Tensor:
+    """1 / probability with that probability, else 0: expectation one."""
+    uniform = torch.rand(*shape, generator=generator, device=like.device, dtype=like.dtype)
+    return (uniform < probability).to(like.dtype) / probability
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
+    """[M, B, C] @ [C, K], one child after the other: a child's bits must not depend on how many there are."""
+    children = [child @ weight for child in x.unbind()]
+    return torch.stack(children)

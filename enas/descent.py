@@ -1,0 +1,65 @@
+"""Stochastic gradient descent as both trainings use it: Nesterov momentum, clipping, and a watch for NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Descent:
+    """SGD with momentum on all parameters; gradients are zero, never absent.
+
+    A weight that no sampled child used has a zero gradient, so that momentum and decay still act on it, as in the
+    authors' code (docs/algorithms.md, decision 16).
+
+    weight_decay  d in `gradient + d * weight`: twice the authors' l2, which is multiplied with the sum of squares
+    decay_norms   whether gains and biases of batch norm decay too (the authors' do)
+    clip          largest norm of the whole gradient, or None
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+        decay_norms: bool = True,
+        clip: float | None = None,
+    ):
+        self._parameters = []
+        decayed: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in parameters:
+            self._parameters.append(parameter)
+            parameter.grad = torch.zeros_like(parameter)
+            (others if name.endswith(("gain", "bias")) and not decay_norms else decayed).append(parameter)
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self._optimiser = torch.optim.SGD(
+            [group for group in groups if group["params"]], lr=0.0, momentum=momentum, nesterov=nesterov
+        )
+        self._clip = clip
+        self.finite = torch.ones((), dtype=torch.bool, device=self._parameters[0].device)
+        """False once a loss or a gradient was not finite; a tensor, so that reading it can wait."""
+
+    def step(self, loss: Tensor, rate: float) -> Tensor:
+        """Differentiate `loss` and move the weights at the learning rate `rate`; returns the gradient's norm."""
+        self._optimiser.zero_grad(set_to_none=False)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self._clip is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.step()
+        self.finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._optimiser.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._optimiser.load_state_dict(state)

@@ -1,0 +1,6 @@
+"""How good an architecture is: one file a way of finding out."""
+
+from enas.estimator.base import Estimator, Objective, Scores
+from enas.estimator.shared import Shared
+
+__all__ = ["Estimator", "Objective", "Scores", "Shared"]

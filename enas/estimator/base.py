@@ -1,0 +1,52 @@
+"""What an estimator is: rows in, `Estimates` out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from enas.architecture import Estimates
+
+Objective = Literal["accuracy", "loss"]
+
+
+class Estimator(ABC):
+    """Says how good rows are. All rows of one call are measured on the same images, so that they can be compared."""
+
+    step: int = 0
+    """Updates the shared weights have seen; set by the search, and written into every estimate."""
+
+    @abstractmethod
+    def estimate(self, choices: Tensor, generator: torch.Generator | None = None) -> Estimates:
+        """Rows [n, D] -> n estimates: on validation images drawn from `generator`, or on all of them without one."""
+
+
+class Scores:
+    """Sums of the objective over images for M children, kept on the device until they are asked for."""
+
+    def __init__(self, children: int, device: torch.device):
+        self._sums = torch.zeros(children, 4, dtype=torch.float64, device=device)
+        self.images = 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Logits [M, B, K] of images with labels [B]."""
+        log_softmax = logits.log_softmax(dim=2)
+        correct = (logits.argmax(dim=2) == labels).double()
+        wanted = labels.expand(logits.shape[0], -1).unsqueeze(2)
+        loss = functional.relu(-log_softmax.gather(2, wanted)[..., 0]).double()
+        self._sums += torch.stack([correct.sum(1), (correct**2).sum(1), loss.sum(1), (loss**2).sum(1)], dim=1)
+        self.images += labels.shape[0]
+
+    def estimates(self, choices: Tensor, objective: Objective, step: int) -> Estimates:
+        """The objective as a value to maximise - accuracy in 0..1, or minus the mean loss - and its standard error."""
+        means = self._sums / self.images
+        accuracy, loss = means[:, 0], means[:, 2]
+        place = 0 if objective == "accuracy" else 2
+        variance = (means[:, place + 1] - means[:, place] ** 2).clamp_min(0.0)
+        error = (variance / max(self.images - 1, 1)).sqrt()
+        value = accuracy if objective == "accuracy" else -loss
+        return Estimates(choices, value, error, {"accuracy": accuracy, "loss": loss}, self.images, step)

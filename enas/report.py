@@ -1,0 +1,201 @@
+"""What a search says of itself: progress in TensorBoard, and at the end the best found beside the random baseline."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from enas.architecture import Estimates, Genotype
+from enas.draw import draw_cell, plot_comparison, save_svg
+from enas.record import Record, peak_memory
+from enas.space import Scale, SearchSpace
+from enas.supernet import Child, save_child
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CELLS = ("normal", "reduction")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`sampled`: all its candidates on the same images; `rescored`: the best of them on all validation images."""
+
+    sampled: Estimates
+    rescored: Estimates
+
+    def summary(self) -> dict[str, Any]:
+        value = self.sampled.value
+        return {
+            "candidates": len(self.sampled),
+            "images": self.sampled.images,
+            "mean": float(value.mean()),
+            "std": float(value.std(unbiased=False)),
+            "best": float(value.max()),
+            "rescored": len(self.rescored),
+            "rescored_images": self.rescored.images,
+            "rescored_best": float(self.rescored.value[0]),
+            "rescored_error": float(self.rescored.error[0]),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The search's candidates against as many random rows: same weights, same images, same treatment."""
+
+    search: Contender
+    random: Contender
+
+    @property
+    def best(self) -> Estimates:
+        """The search's best row, on all validation images: one entry."""
+        return self.search.rescored.top(1)
+
+    def margins(self) -> dict[str, float]:
+        """By how much the search beats chance, and the standard errors of both differences (images, candidates)."""
+        ours, theirs = self.search, self.random
+        spread = [side.sampled.value.var(unbiased=False) / len(side.sampled) for side in (ours, theirs)]
+        return {
+            "mean_margin": float(ours.sampled.value.mean() - theirs.sampled.value.mean()),
+            "mean_margin_error": math.sqrt(float(spread[0] + spread[1])),
+            "best_margin": float(ours.rescored.value[0] - theirs.rescored.value[0]),
+            "best_margin_error": math.hypot(float(ours.rescored.error[0]), float(theirs.rescored.error[0])),
+        }
+
+    def text(self, objective: str) -> str:
+        """The comparison for a terminal."""
+        lines = [f"{objective} on validation images, with shared weights:"]
+        for name, side in (("search", self.search), ("random", self.random)):
+            own = side.summary()
+            lines.append(
+                f"  {name}: {own['candidates']} candidates, mean {own['mean']:.4f}, std {own['std']:.4f}, best "
+                f"{own['best']:.4f} ({own['images']} images); best of {own['rescored']} estimated again "
+                f"{own['rescored_best']:.4f} +- {own['rescored_error']:.4f} ({own['rescored_images']} images)"
+            )
+        margin = self.margins()
+        verdict = "beats" if margin["best_margin"] > 0 else "does not beat"
+        lines.append(
+            f"  the search {verdict} its random baseline: best {margin['best_margin']:+.4f} +- "
+            f"{margin['best_margin_error']:.4f}, mean {margin['mean_margin']:+.4f} +- {margin['mean_margin_error']:.4f}"
+        )
+        return "\n".join(lines)
+
+
+class SearchReport:
+    """Writes one search into its run directory.
+
+    scale      the size at which the cost in genotype.json is counted: the supernet's
+    manifest   what run.json says of the run's origin; results are added at the end
+    objective  the name of what is maximised
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        space: SearchSpace,
+        scale: Scale,
+        manifest: Mapping[str, Any],
+        objective: str,
+        draw_every: int = 10,
+    ):
+        self.record, self.space, self.scale = record, space, scale
+        self.manifest, self.objective, self.draw_every = dict(manifest), objective, draw_every
+
+    def start(self) -> None:
+        self.record.write_json("run.json", {**self.manifest, "finished": False})
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        self.record.scalars(values, step)
+
+    def operation_shares(self, rows: Tensor) -> dict[str, float]:
+        """How often each alternative is chosen in `rows` [n, D], by the part of the network and by its name."""
+        counts: dict[str, float] = defaultdict(float)
+        totals: dict[str, int] = defaultdict(int)
+        for place, decision in enumerate(self.space.decisions):
+            if decision.kind in ("source", "skip"):
+                continue
+            part = decision.owner.partition("/")[0]
+            shares = torch.bincount(rows[:, place], minlength=len(decision.alternatives)) / len(rows)
+            for name, share in zip(decision.alternatives, shares.tolist(), strict=True):
+                counts[f"policy/{part}/{name}"] += share
+                totals[f"policy/{part}/{name}"] += 1
+        return {tag: count / totals[tag] for tag, count in counts.items()}
+
+    def machine(self, images: int, children: int, seconds: float, device: torch.device) -> dict[str, float]:
+        """Throughput and memory of an epoch."""
+        return {
+            "time/images_per_second": images / seconds,
+            "time/children_per_second": children / seconds,
+            "time/epoch_seconds": seconds,
+            "time/peak_memory_mib": peak_memory(device) / 2**20,
+        }
+
+    def draw(self, row: list[int], title: str, step: int) -> None:
+        """Show the cells of a row in TensorBoard."""
+        for cell, figure in self._figures(row, title):
+            self.record.figure(f"cell/{cell}", figure, step)
+
+    def best_so_far(self, estimates: Estimates, step: int) -> None:
+        """Write genotype.json and leaderboard.json of a search that was stopped early."""
+        self._genotype(estimates.top(1), {"interrupted_at_step": step}).write(self.record.run_dir / "genotype.json")
+        self.record.write_json("leaderboard.json", [*_entries(estimates.top(len(estimates)), "search")])
+
+    def finish(self, comparison: Comparison, child: Child, seconds: float, step: int) -> None:
+        """Write everything that a finished search leaves behind."""
+        best, margins = comparison.best, comparison.margins()
+        search, random = comparison.search.summary(), comparison.random.summary()
+        genotype = self._genotype(best, {"random_baseline": random, **margins})
+        genotype.write(self.record.run_dir / "genotype.json")
+        save_child(child, self.record.run_dir / "child.pt")
+        entries = [
+            *_entries(comparison.search.rescored, "search"),
+            *_entries(comparison.random.rescored, "random"),
+        ]
+        self.record.write_json("leaderboard.json", sorted(entries, key=lambda entry: -entry["value"]))
+        for cell, figure in self._figures(best.choices[0].tolist(), self._title(best)):
+            save_svg(figure, self.record.run_dir / f"cell_{cell}.svg")
+            self.record.figure(f"cell/{cell}", figure, step)
+        figure = plot_comparison(
+            comparison.search.sampled.value.tolist(),
+            comparison.random.sampled.value.tolist(),
+            f"{self.objective}, shared weights",
+        )
+        self.record.figure("baseline/distribution", figure, step)
+        self.record.text("baseline/summary", comparison.text(self.objective).replace("\n", "  \n"), step)
+        flat = {f"baseline/search_{key}": search[key] for key in ("mean", "std", "best", "rescored_best")}
+        flat |= {f"baseline/random_{key}": random[key] for key in ("mean", "std", "best", "rescored_best")}
+        self.record.scalars({**flat, **{f"baseline/{key}": value for key, value in margins.items()}}, step)
+        result = {
+            "finished": True,
+            "seconds": seconds,
+            "search": search,
+            "random_baseline": random,
+            **margins,
+        }
+        self.record.write_json("run.json", {**self.manifest, **result})
+
+    def _genotype(self, best: Estimates, provenance: Mapping[str, Any]) -> Genotype:
+        estimate = {"objective": self.objective, "weights": "shared", "split": "valid", **best.entry(0)}
+        choices = estimate.pop("choices")
+        kept = ("command", "date", "seed", "versions")
+        origin: dict[str, Any] = {key: value for key, value in self.manifest.items() if key in kept}
+        return self.space.genotype(choices, self.scale, estimate, {**origin, **provenance})
+
+    def _figures(self, row: list[int], title: str) -> Iterator[tuple[str, Figure]]:
+        graph = self.space.describe(row)
+        for cell in CELLS:
+            yield cell, draw_cell(graph, cell, f"{cell} cell, {title}")
+
+    def _title(self, best: Estimates) -> str:
+        return f"{self.objective} {float(best.value[0]):.4f} +- {float(best.error[0]):.4f} with shared weights"
+
+
+def _entries(estimates: Estimates, origin: str) -> Iterator[dict[str, Any]]:
+    for index in range(len(estimates)):
+        yield {"origin": origin, **estimates.entry(index)}

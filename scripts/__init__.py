@@ -1,0 +1,1 @@
+"""The verbs, one file a command; Hydra enters here and nowhere else."""

@@ -1,0 +1,54 @@
+"""Keys that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kernels(Enum):
+    """Who computes the kernels."""
+
+    auto = "auto"
+    native = "native"
+    reference = "reference"
+
+
+class Objective(Enum):
+    """What is maximised on validation images."""
+
+    accuracy = "accuracy"
+    loss = "loss"
+
+
+class Init(Enum):
+    """Where the first weights of a network come from."""
+
+    scratch = "scratch"
+    shared = "shared"
+
+
+@dataclass(unsafe_hash=True)
+class SearchNetwork:
+    """The size of the supernet: normal cells (two reduction cells come on top), filters of the first stage."""
+
+    layers: int = 3
+    filters: int = 16
+
+
+@dataclass(unsafe_hash=True)
+class Network:
+    """The size of the final network; null: as in the search."""
+
+    layers: int | None = None
+    filters: int | None = None
+
+
+@dataclass(unsafe_hash=True)
+class Limit:
+    """What a row may cost, counted at `layers` and `filters`; null: no limit, and the search's own size."""
+
+    params: int | None = None
+    macs: int | None = None
+    layers: int | None = None
+    filters: int | None = None

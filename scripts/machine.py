@@ -1,0 +1,78 @@
+"""The machine a run is on: device, threads, kernels, and the run directory that a run starts or goes on with."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from enas import kernels
+from enas.errors import UserError
+from enas.record import Record, load_checkpoint, manifest
+
+from . import configuration
+
+
+def prepare(config: DictConfig) -> torch.device:
+    """Set threads and kernels, and give the device of a run.
+
+    A resumed run keeps the thread count it was recorded with: another one may change the last bit of a sum.
+    Raises UserError for a device that does not exist or a thread count below 1.
+    """
+    kernels.select(config.kernels.value)
+    threads = config.threads
+    if threads is None and config.get("resume") is not None:
+        threads = _recorded_threads(Path(config.resume))
+    if threads is not None:
+        if threads < 1:
+            raise UserError(f"threads={threads}: allowed is 1 or more, or null for all")
+        torch.set_num_threads(threads)
+    return _device(config.device)
+
+
+def origin(config: DictConfig, device: torch.device) -> dict[str, Any]:
+    """What run.json says of this run's origin."""
+    command = shlex.join([Path(sys.argv[0]).name, *configuration.overrides()])
+    return manifest(
+        config.seed,
+        device,
+        torch.get_num_threads(),
+        command,
+        configuration.overrides(),
+        configuration.plain(config),
+    )
+
+
+def open_record(run_dir: Path, resumed: bool, device: torch.device) -> tuple[Record, dict[str, Any] | None]:
+    """The record of a run and the checkpoint it goes on with, if it does.
+
+    A run that was killed before its first checkpoint starts again in its directory.
+    """
+    if not resumed:
+        return Record.create(run_dir), None
+    if not (run_dir / "checkpoint.pt").exists():
+        return Record.reopen(run_dir, 0, 0), None
+    state = load_checkpoint(run_dir / "checkpoint.pt", device)
+    return Record.reopen(run_dir, state["next_step"], state["metrics_lines"]), state
+
+
+def _recorded_threads(run_dir: Path) -> int | None:
+    content = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    threads = content.get("machine", {}).get("threads")
+    return threads if isinstance(threads, int) else None
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UserError(f"device={name}: allowed are auto, cpu, cuda and cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} such devices")
+    return torch.device(name)

@@ -1,0 +1,131 @@
+"""enas-search: find an architecture, and say by how much it beats chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from enas.plan import Limits, Plan
+from enas.randomness import Randomness, seeded
+from enas.report import SearchReport
+from enas.search import Search
+from enas.space import Scale
+from enas.supernet import Supernet
+
+from . import configuration, machine
+from .configuration import Verb, group, key
+from .keys import Kernels, Limit, Objective, SearchNetwork
+from .training import scale_for
+
+PLAN = (
+    "epochs",
+    "updates",
+    "samples",
+    "uniform_epochs",
+    "candidates",
+    "rescored",
+    "watched",
+    "time_budget",
+    "checkpoint_every",
+    "log_every",
+)
+
+
+@dataclass
+class Keys:
+    """The keys of the command."""
+
+    space: Any = group("What may be built")
+    strategy: Any = group("How to choose next")
+    estimator: Any = group("How good a row is")
+    data: Any = group("Which images")
+    train: Any = group("How the shared weights are trained")
+    network: SearchNetwork = key(SearchNetwork(), "Size of the supernet")
+    epochs: int = key(30, "Passes over the training images")
+    batch_size: int = key(64, "Images a training step")
+    updates: int = key(10, "Updates of the strategy after each epoch")
+    samples: int = key(10, "Rows estimated for each update")
+    children: str = key("strategy", "Who trains the weights: strategy, uniform, uniform_then_strategy")
+    uniform_epochs: int = key(0, "Epochs of uniform children before the strategy's turn")
+    candidates: int = key(50, "Rows derived at the end, and random rows beside them")
+    rescored: int = key(10, "The best of them that are estimated again on all validation images")
+    watched: int = key(10, "Rows derived and estimated after each epoch, to see progress")
+    objective: Objective = key(Objective.accuracy, "What is maximised on validation images")
+    limit: Limit = key(Limit(), "What a row may cost")
+    time_budget: float | None = key(None, "Seconds after which no new epoch starts")
+    seed: int = key(0, "Seed of everything")
+    device: str = key("auto", "auto, cpu, cuda or cuda:N")
+    threads: int | None = key(None, "CPU threads; null: all. Recorded, and kept by a resumed run")
+    kernels: Kernels = key(Kernels.auto, "Who computes the kernels")
+    checkpoint_every: int = key(1, "Epochs between checkpoints")
+    log_every: int = key(50, "Training steps between two log entries")
+    draw_every: int = key(10, "Epochs between two drawings of the best cells")
+    progress: bool = key(True, "Show a progress bar")
+    run_dir: str = key("runs/search-${now:%Y%m%d-%H%M%S}", "Where the run is written")
+    resume: str | None = key(None, "A run directory to go on with")
+
+
+def search(config: DictConfig) -> float:
+    """Build what the configuration names, search, and return the best value found, for a sweeper."""
+    device = machine.prepare(config)
+    data = instantiate(config.data).to(device)
+    space = instantiate(config.space)
+    scale = scale_for(data, config.network.layers, config.network.filters)
+    supernet = Supernet(space, scale, seeded(config.seed, "weights")).to(device)
+    randomness = Randomness(config.seed, Search.PURPOSES, device)
+    training = instantiate(config.train, _partial_=True)(
+        supernet=supernet, data=data, randomness=randomness, batch_size=config.batch_size
+    )
+    strategy = instantiate(config.strategy, _partial_=True, _convert_="all")(space)
+    strategy.to(device)
+    objective = config.objective.value
+    estimator = instantiate(config.estimator, _partial_=True)(supernet=supernet, data=data, objective=objective)
+    plan = Plan(children=config.children, **{name: config[name] for name in PLAN})
+    limits = Limits(_limit_scale(config, scale), config.limit.params, config.limit.macs)
+
+    run_dir = Path(config.run_dir)
+    record, state = machine.open_record(run_dir, config.resume is not None, device)
+    with record:
+        report = SearchReport(record, space, scale, machine.origin(config, device), objective, config.draw_every)
+        run = Search(space, strategy, estimator, training, randomness, plan, limits, report, progress=config.progress)
+        if state is not None:
+            run.load_state_dict(state)
+        report.start()
+        try:
+            comparison = run.run()
+        except KeyboardInterrupt:
+            print(
+                f"stopped; the best so far is in {run_dir / 'genotype.json'}; go on with: enas-search resume={run_dir}"
+            )
+            raise
+    best = comparison.best
+    print(space.text(best.choices[0].tolist()))
+    print(comparison.text(objective))
+    print(f"written to {run_dir}; train it with: enas-train genotype={run_dir / 'genotype.json'}")
+    return float(best.value[0])
+
+
+def _limit_scale(config: DictConfig, scale: Scale) -> Scale:
+    return replace(scale, layers=config.limit.layers or scale.layers, filters=config.limit.filters or scale.filters)
+
+
+VERB = Verb(
+    name="search",
+    summary="find an architecture, and say by how much it beats chance.",
+    example="enas-search data=folder data.root=~/images epochs=50 run_dir=runs/mine",
+    schema=Keys,
+    task=search,
+    recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
+    paths=("data.root", "run_dir", "resume"),
+    resume_free=("device", "progress", "log_every", "draw_every"),
+    resume_growing=("epochs",),
+)
+
+
+def main() -> None:
+    """Run the command."""
+    configuration.run(VERB)

@@ -1,0 +1,108 @@
+"""enas-train: train a found architecture from scratch, beside random ones if asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig
+
+from enas.errors import UserError
+from enas.files import write_json
+from enas.randomness import seeded
+from enas.space import load_genotype
+from enas.supernet import Child, load_child
+
+from . import configuration, machine
+from .configuration import Verb, group, key
+from .keys import Init, Kernels, Network
+from .training import builds_auxiliary, scale_for, table, train_child
+
+
+@dataclass
+class Keys:
+    """The keys of the command."""
+
+    data: Any = group("Which images")
+    train: Any = group("How the network is trained")
+    genotype: str = key(MISSING, "The genotype.json of the architecture")
+    network: Network = key(Network(), "Size of the network; null: as in the search")
+    init: Init = key(Init.scratch, "Starting weights; shared: those the child had in the search")
+    n_random: int = key(0, "Random architectures trained by the same recipe, for comparison")
+    epochs: int = key(30, "Passes over the training images")
+    batch_size: int = key(64, "Images a training step")
+    seed: int = key(0, "Seed of everything")
+    device: str = key("auto", "auto, cpu, cuda or cuda:N")
+    threads: int | None = key(None, "CPU threads; null: all. Recorded, and kept by a resumed run")
+    kernels: Kernels = key(Kernels.auto, "Who computes the kernels")
+    checkpoint_every: int = key(1, "Epochs between checkpoints")
+    progress: bool = key(True, "Show a progress bar")
+    run_dir: str = key("runs/train-${now:%Y%m%d-%H%M%S}", "Where the run is written")
+    resume: str | None = key(None, "A run directory to go on with")
+
+
+def train(config: DictConfig) -> float:
+    """Train the found and the random networks one after the other; return the found one's test accuracy."""
+    device = machine.prepare(config)
+    genotype, space = load_genotype(Path(config.genotype))
+    data = instantiate(config.data).to(device)
+    searched = genotype.cost["scale"]
+    scale = scale_for(data, config.network.layers or searched["layers"], config.network.filters or searched["filters"])
+    if config.n_random < 0:
+        raise UserError(f"n_random={config.n_random}: allowed is 0 or more")
+    if config.n_random and config.init is Init.shared:
+        raise UserError(f"n_random={config.n_random}: random cells have no inherited weights; use init=scratch")
+    row = list(genotype.architecture.choices)
+    others = space.random(config.n_random, seeded(config.seed, "random architectures")).tolist()
+    rows = {"found": row, **{f"random_{place}": other for place, other in enumerate(others, 1)}}
+
+    run_dir, origin = Path(config.run_dir), machine.origin(config, device)
+    results: dict[str, Any] = {}
+    for name, choices in rows.items():
+        child = Child(space, choices, scale, seeded(config.seed, f"weights of {name}"), builds_auxiliary(config))
+        if config.init is Init.shared:
+            inherit(child, Path(config.genotype).with_name("child.pt"))
+        folder = run_dir if name == "found" else run_dir / name
+        try:
+            results[name] = train_child(config, child.to(device), data, name, folder, origin)
+        except KeyboardInterrupt:
+            print(f"stopped; go on with: enas-train resume={run_dir}")
+            raise
+    write_json(run_dir / "run.json", {**origin, "name": "found", "finished": True, "results": results})
+    print(table(results))
+    print(f"{config.data['_target_'].rpartition('.')[2]}, {len(data.test)} test images; written to {run_dir}")
+    return float(results["found"]["test"]["accuracy"])
+
+
+def inherit(child: Child, path: Path) -> None:
+    """Give `child` the weights and statistics its row had in the supernet.
+
+    Raises UserError where the file holds another row or another size.
+    """
+    shared = load_child(path, torch.device("cpu"))
+    if shared.row != child.row or shared.scale != child.scale:
+        raise UserError(
+            f"init=shared: {path} holds another architecture or size ({shared.scale}); "
+            "give the genotype.json beside it, the data of the search, and no network.layers or network.filters"
+        )
+    child.load_state_dict(shared.state_dict(), strict=False)  # it lacks the auxiliary head only
+
+
+VERB = Verb(
+    name="train",
+    summary="train a found architecture from scratch, beside random ones if asked.",
+    example="enas-train genotype=runs/mine/genotype.json data=folder data.root=~/images n_random=2",
+    schema=Keys,
+    task=train,
+    recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
+    paths=("genotype", "data.root", "run_dir", "resume"),
+    resume_free=("device", "progress"),
+)
+
+
+def main() -> None:
+    """Run the command."""
+    configuration.run(VERB)

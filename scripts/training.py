@@ -1,0 +1,75 @@
+"""One stand-alone training in a folder of its own, as enas-train and enas-rank do it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from enas.data import DataSet
+from enas.final import FinalTraining
+from enas.randomness import Randomness
+from enas.space import Scale
+from enas.supernet import Child
+
+from . import machine
+
+
+def train_child(
+    config: DictConfig, child: Child, data: DataSet, name: str, folder: Path, origin: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Train `child` in `folder` and write its result.json and genotype.json; a finished one is only read.
+
+    With `config.resume`, an unfinished one goes on from its checkpoint.
+    """
+    resumed = config.get("resume") is not None and (folder / "run.json").exists()
+    if resumed and (folder / "result.json").exists():
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return result
+    device = next(child.parameters()).device
+    record, state = machine.open_record(folder, resumed, device)
+    with record:
+        record.write_json("run.json", {**origin, "name": name, "finished": False})
+        training = instantiate(config.train, _partial_=True)(
+            child=child,
+            data=data,
+            randomness=Randomness(config.seed, FinalTraining.PURPOSES, device),
+            record=record,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            checkpoint_every=config.checkpoint_every,
+            progress=config.progress,
+        )
+        if state is not None:
+            training.load_state_dict(state)
+        result = training.run(name)
+        genotype = child.space.genotype(
+            child.row, child.scale, {"weights": "own", "split": "test", **result["test"]}, {}
+        )
+        genotype.write(folder / "genotype.json")
+        record.write_json("result.json", result)
+        record.write_json("run.json", {**origin, "name": name, "finished": True, "result": result})
+    return result
+
+
+def scale_for(data: DataSet, layers: int, filters: int) -> Scale:
+    """The scale of a network on `data`."""
+    return Scale(layers, filters, *data.image_shape, len(data.classes))
+
+
+def builds_auxiliary(config: DictConfig) -> bool:
+    """Whether the recipe trains an auxiliary head."""
+    return float(config.train.auxiliary) > 0
+
+
+def table(results: Mapping[str, Mapping[str, Any]], columns: Sequence[str] = ("accuracy", "loss")) -> str:
+    """Results by name, for a terminal."""
+    lines = [f"{'network':<12} {'parameters':>11} " + " ".join(f"{'test ' + column:>14}" for column in columns)]
+    for name, result in results.items():
+        values = " ".join(f"{result['test'][column]:>14.4f}" for column in columns)
+        lines.append(f"{name:<12} {result['params']:>11,} {values}")
+    return "\n".join(lines)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from enas.errors import UserError
+
 
 class Descent:
     """SGD with momentum on all parameters; gradients are zero, never absent.
@@ -18,6 +20,8 @@ class Descent:
     weight_decay  d in `gradient + d * weight`: twice the authors' l2, which is multiplied with the sum of squares
     decay_norms   whether gains and biases of batch norm decay too (the authors' do)
     clip          largest norm of the whole gradient, or None
+
+    Raises UserError for a value out of range.
     """
 
     def __init__(
@@ -29,6 +33,14 @@ class Descent:
         decay_norms: bool = True,
         clip: float | None = None,
     ):
+        if not 0 <= momentum < 1:
+            raise UserError(f"train.momentum={momentum}: allowed is 0 to less than 1")
+        if nesterov and momentum == 0:
+            raise UserError("train.nesterov=true: needs train.momentum above 0")
+        if not weight_decay >= 0:
+            raise UserError(f"train.weight_decay={weight_decay}: allowed is 0 or more")
+        if clip is not None and not clip > 0:
+            raise UserError(f"train.clip={clip}: allowed is more than 0, or null for no clipping")
         self._parameters = []
         decayed: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
@@ -57,6 +69,14 @@ class Descent:
         self._optimiser.step()
         self.finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         return norm
+
+    def check(self, epoch: int) -> None:
+        """Raise UserError if a loss or a gradient of `epoch`, counted from 1, or before was not finite."""
+        if not bool(self.finite):
+            raise UserError(
+                f"the loss became NaN or infinite in epoch {epoch}; the last checkpoint is good: start again with a "
+                "lower train.rate.maximum or with train.clip set"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return self._optimiser.state_dict()

@@ -49,7 +49,6 @@ class FinalTraining:
         child: Child,
         data: DataSet,
         randomness: Randomness,
-        record: Record,
         epochs: int,
         batch_size: int = 64,
         merge: bool = False,
@@ -74,7 +73,9 @@ class FinalTraining:
         for key, share in (("dropout", dropout), ("drop_path", drop_path), ("label_smoothing", label_smoothing)):
             if not 0 <= share < 1:
                 raise UserError(f"train.{key}={share}: allowed is 0 to less than 1")
-        self.child, self.randomness, self.record = child, randomness, record
+        if auxiliary < 0:
+            raise UserError(f"train.auxiliary={auxiliary}: allowed is 0, for no auxiliary head, or more")
+        self.child, self.randomness = child, randomness
         self.data = replace(data, train=_union(data.train, data.valid)) if merge else data
         self.validates = not merge and len(data.valid) > 0
         self.epochs, self.checkpoint_every = epochs, checkpoint_every
@@ -88,7 +89,7 @@ class FinalTraining:
         self.seconds = 0.0
         self._sums = torch.zeros(len(METRICS), dtype=torch.float64, device=randomness.device)
 
-    def run(self, name: str = "training") -> dict[str, Any]:
+    def run(self, record: Record, name: str = "training") -> dict[str, Any]:
         """Train what is left, test once, and return the result; KeyboardInterrupt after a clean stop on Ctrl-C.
 
         Raises UserError where the loss is no longer finite; the last checkpoint is then the one before.
@@ -110,11 +111,11 @@ class FinalTraining:
                     bar.update()
                     if interruption.requested:
                         self.seconds += time.perf_counter() - started
-                        self._check_finite()
-                        self.record.save_checkpoint(self.state_dict())
+                        self.descent.check(self.epoch + 1)
+                        self._save(record)
                         raise KeyboardInterrupt
-                bar.set_postfix_str(self._end_epoch(time.perf_counter() - started))
-        return self._test()
+                bar.set_postfix_str(self._end_epoch(record, time.perf_counter() - started))
+        return self._test(record)
 
     def _steps(self) -> Iterator[None]:
         rate = self._rate.rate(self.epoch, self.epochs)
@@ -137,9 +138,9 @@ class FinalTraining:
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
 
-    def _end_epoch(self, seconds: float) -> str:
+    def _end_epoch(self, record: Record, seconds: float) -> str:
         """Validate, log and save; returns a line for the progress bar."""
-        self._check_finite()
+        self.descent.check(self.epoch + 1)
         means = (self._sums / self.trained).tolist()
         values = {f"train/{name}": value for name, value in zip(METRICS, means, strict=True)}
         values["train/rate"] = self._rate.rate(self.epoch, self.epochs)
@@ -151,27 +152,29 @@ class FinalTraining:
             line += f", valid {valid['accuracy']:.4f}"
             if (valid["accuracy"], -valid["loss"]) > (self.best.get("accuracy", -1.0), -self.best.get("loss", 0.0)):
                 self.best = {**valid, "epoch": self.epoch}
-                save_child(self.child, self.record.run_dir / BEST)
+                save_child(self.child, record.run_dir / BEST)
         images = self.trained * self.batches.batch_size
         machine = {
             "time/images_per_second": images / seconds,
             "time/epoch_seconds": seconds,
             "time/peak_memory_mib": peak_memory(self.randomness.device) / 2**20,
         }
-        self.record.scalars({**values, **machine}, self.epoch * self.batches.steps)
+        record.scalars({**values, **machine}, self.epoch * self.batches.steps)
         self.seconds += seconds
         self.trained = 0
         self._sums.zero_()
         if self.epoch % self.checkpoint_every == 0 or self.epoch == self.epochs:
-            self.record.save_checkpoint(self.state_dict())
+            self._save(record)
         return line
 
-    def _test(self) -> dict[str, Any]:
-        save_child(self.child, self.record.run_dir / LAST)
+    def _test(self, record: Record) -> dict[str, Any]:
+        save_child(self.child, record.run_dir / LAST)
         chosen = BEST if self.validates else LAST
-        child = load_child(self.record.run_dir / chosen, self.randomness.device)
+        child = load_child(record.run_dir / chosen, self.randomness.device)
         test = evaluate(child, self.data, self.data.test, self.batches.batch_size)
-        self.record.scalars({f"test/{name}": value for name, value in test.items()}, self.epoch * self.batches.steps)
+        # One step after the last, which a resumed run purges.
+        step = self.epoch * self.batches.steps + 1
+        record.scalars({f"test/{name}": value for name, value in test.items()}, step)
         params = sum(parameter.numel() for parameter in child.parameters())
         return {
             "weights": chosen,
@@ -181,12 +184,9 @@ class FinalTraining:
             "seconds": self.seconds,
         }
 
-    def _check_finite(self) -> None:
-        if not bool(self.descent.finite):
-            raise UserError(
-                f"the loss became NaN or infinite in epoch {self.epoch + 1}; the last checkpoint is good: "
-                "start again with a lower train.rate.maximum or with train.clip set"
-            )
+    def _save(self, record: Record) -> None:
+        next_step = self.epoch * self.batches.steps + self.trained + 1
+        record.save_checkpoint({**self.state_dict(), "next_step": next_step, "metrics_lines": record.metrics_lines})
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -199,8 +199,6 @@ class FinalTraining:
             "best": self.best,
             "seconds": self.seconds,
             "sums": self._sums,
-            "next_step": self.epoch * self.batches.steps + self.trained + 1,
-            "metrics_lines": self.record.metrics_lines,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -44,9 +44,13 @@ class Plan:
             allowed = "strategy, uniform and uniform_then_strategy"
             raise UserError(f"children={self.children}: allowed are {allowed}")
         for key, value in vars(self).items():
-            least = 0 if key in ("updates", "uniform_epochs", "time_budget") else 1
+            least = 0 if key in ("updates", "uniform_epochs") else 1
             if key != "children" and value is not None and value < least:
                 raise UserError(f"{key}={value}: allowed is {least} or more")
+
+    def over(self, epochs: int, seconds: float) -> bool:
+        """Whether a search ends that has done `epochs` in `seconds`."""
+        return epochs >= self.epochs or (self.time_budget is not None and seconds >= self.time_budget)
 
     def chance_picks(self, epoch: int) -> bool:
         """Whether chance picks the children of `epoch`, counted from 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,13 @@ class Comparison:
             "best_margin_error": math.hypot(float(ours.rescored.error[0]), float(theirs.rescored.error[0])),
         }
 
+    def verdict(self) -> str:
+        """What the margin of the best allows to say, at two standard errors."""
+        margin = self.margins()
+        if abs(margin["best_margin"]) <= 2 * margin["best_margin_error"]:
+            return "is not distinguishable from"
+        return "beats" if margin["best_margin"] > 0 else "is beaten by"
+
     def text(self, objective: str) -> str:
         """The comparison for a terminal."""
         lines = [f"{objective} on validation images, with shared weights:"]
@@ -79,9 +86,8 @@ class Comparison:
                 f"{own['rescored_best']:.4f} +- {own['rescored_error']:.4f} ({own['rescored_images']} images)"
             )
         margin = self.margins()
-        verdict = "beats" if margin["best_margin"] > 0 else "does not beat"
         lines.append(
-            f"  the search {verdict} its random baseline: best {margin['best_margin']:+.4f} +- "
+            f"  the search {self.verdict()} its random baseline: best {margin['best_margin']:+.4f} +- "
             f"{margin['best_margin_error']:.4f}, mean {margin['mean_margin']:+.4f} +- {margin['mean_margin_error']:.4f}"
         )
         return "\n".join(lines)
@@ -113,25 +119,45 @@ class SearchReport:
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         self.record.scalars(values, step)
 
-    def operation_shares(self, rows: Tensor) -> dict[str, float]:
-        """How often each alternative is chosen in `rows` [n, D], by the part of the network and by its name."""
-        counts: dict[str, float] = defaultdict(float)
-        totals: dict[str, int] = defaultdict(int)
-        for place, decision in enumerate(self.space.decisions):
-            if decision.kind in ("source", "skip"):
-                continue
-            part = decision.owner.partition("/")[0]
-            shares = torch.bincount(rows[:, place], minlength=len(decision.alternatives)) / len(rows)
-            for name, share in zip(decision.alternatives, shares.tolist(), strict=True):
-                counts[f"policy/{part}/{name}"] += share
-                totals[f"policy/{part}/{name}"] += 1
-        return {tag: count / totals[tag] for tag, count in counts.items()}
+    def epoch(
+        self,
+        values: Mapping[str, float],
+        told: Sequence[Mapping[str, Tensor]],
+        watched: Estimates,
+        opened: Tensor,
+        step: int,
+    ) -> None:
+        """Log an epoch.
 
-    def machine(self, images: int, children: int, seconds: float, device: torch.device) -> dict[str, float]:
-        """Throughput and memory of an epoch."""
+        values   what is known as numbers
+        told     the metrics of each update of the strategy, of which the mean is logged
+        watched  candidates derived now, estimated on the same images after every epoch
+        opened   many rows [n, D] the strategy asks for now, to see its choice of operations
+        """
+        means = {
+            tag: float(torch.stack([update[tag] for update in told]).mean()) for update in told[:1] for tag in update
+        }
+        candidates = {
+            "search/candidates_mean": float(watched.value.mean()),
+            "search/candidates_best": float(watched.value.max()),
+        }
+        self.record.scalars({**values, **means, **candidates, **self._operation_shares(opened)}, step)
+
+    def _operation_shares(self, rows: Tensor) -> dict[str, float]:
+        """How often each alternative is chosen in `rows` [n, D], by the part of the network and by its name."""
+        shares: dict[str, list[float]] = defaultdict(list)
+        for place, decision in enumerate(self.space.decisions):
+            if decision.kind not in ("source", "skip"):
+                part = decision.owner.partition("/")[0]
+                counts = torch.bincount(rows[:, place], minlength=len(decision.alternatives)).tolist()
+                for name, count in zip(decision.alternatives, counts, strict=True):
+                    shares[f"policy/{part}/{name}"].append(count / len(rows))
+        return {tag: sum(values) / len(values) for tag, values in shares.items()}
+
+    def machine(self, work: Mapping[str, int], seconds: float, device: torch.device) -> dict[str, float]:
+        """Throughput of each kind of `work` (images trained on, children computed) and memory of an epoch."""
         return {
-            "time/images_per_second": images / seconds,
-            "time/children_per_second": children / seconds,
+            **{f"time/{kind}_per_second": count / seconds for kind, count in work.items()},
             "time/epoch_seconds": seconds,
             "time/peak_memory_mib": peak_memory(device) / 2**20,
         }

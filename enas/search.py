@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from enas.architecture import Estimates
-from enas.errors import UserError
 from enas.estimator import Estimator
 from enas.interruption import Interruption
 from enas.plan import Limits, Plan
@@ -54,8 +53,8 @@ class Search:
         self.epoch = self.trained = self.updated = 0  # epochs done; steps of the weights, of the strategy in this one
         self.rows = torch.empty(0, len(space.decisions), dtype=torch.int64, device=randomness.device)
         self.told: list[dict[str, Tensor]] = []
-        self.rejected = 0.0
-        self.seconds = self._epoch_seconds = 0.0
+        self.drawn = self.rejected = 0  # rows in this epoch, for the limits
+        self.seconds = 0.0
         self.watched: Estimates | None = None
 
     def run(self) -> Comparison:
@@ -64,24 +63,37 @@ class Search:
         Ctrl-C is answered between two steps: checkpoint, best so far, KeyboardInterrupt. Raises UserError where the
         loss is no longer finite; the last checkpoint is then the one before.
         """
-        steps = self.training.steps + self.plan.updates
-        done = self.epoch * steps + self.trained + self.updated
-        with (
-            Interruption() as interruption,
-            tqdm(total=self.plan.epochs * steps, initial=done, disable=not self._progress, unit="step") as bar,
-        ):
-            while self.epoch < self.plan.epochs and not self._out_of_time():
+        with Interruption() as interruption, self._bar() as bar:
+            while not self.plan.over(self.epoch, self.seconds):
                 bar.set_description(f"epoch {self.epoch + 1}/{self.plan.epochs}")
-                started = time.perf_counter()
+                started, trained, updated = time.perf_counter(), self.trained, self.updated
                 for _ in self._steps():
                     bar.update()
                     if interruption.requested:
                         self.seconds += time.perf_counter() - started
                         self._stop()
-                self._epoch_seconds = time.perf_counter() - started
-                best = float(self._end_epoch().value.max())
+                steps, estimated = self.trained - trained, (self.updated - updated) * self.plan.samples
+                work = {"images": steps * self.training.batches.batch_size, "children": steps + estimated}
+                machine = self.report.machine(work, time.perf_counter() - started, self.randomness.device)
+                best = float(self._end_epoch(machine).value.max())
                 bar.set_postfix_str(f"best candidate: {self.report.objective} {best:.4f}")
-        return self._finish()
+                self.seconds += time.perf_counter() - started
+                if self.epoch % self.plan.checkpoint_every == 0 or self.plan.over(self.epoch, self.seconds):
+                    self.report.record.save_checkpoint(self.state_dict())
+            if interruption.requested:
+                self._stop()
+        try:
+            return self._finish()
+        except KeyboardInterrupt:  # the last checkpoint is the end of the last epoch
+            self._write_best()
+            raise
+
+    def _bar(self) -> tqdm[NoReturn]:
+        """A bar over all steps of all epochs, with the time left."""
+        updates = [0 if self.plan.waits(epoch) else self.plan.updates for epoch in range(self.plan.epochs)]
+        total = self.training.steps * self.plan.epochs + sum(updates)
+        done = self.training.steps * self.epoch + sum(updates[: self.epoch]) + self.trained + self.updated
+        return tqdm(total=total, initial=done, disable=not self._progress, unit="step")
 
     def _steps(self) -> Iterator[None]:
         """The steps that are left of this epoch: first the weights', then the strategy's."""
@@ -93,49 +105,38 @@ class Search:
             self.training.step(self.rows[self.trained, None], rate)
             self.trained += 1
             if self.trained % self.plan.log_every == 0 and self.trained < self.training.steps:
-                self._check_finite()
+                self.training.descent.check(self.epoch + 1)
                 self.report.scalars(self.training.metrics(), self.training.step_count)
             yield
+        self.training.descent.check(self.epoch + 1)  # the strategy shall not learn from weights that are lost
         while self.updated < self.plan.updates and not self.plan.waits(self.epoch):
             rows = self._propose(self.strategy.ask, self.plan.samples, self.randomness["strategy"])
             estimates = self._estimate(rows, self.randomness["images"])
             metrics = {f"search/sampled_{name}": metric.mean() for name, metric in estimates.metrics.items()}
-            reward = {
-                "search/reward": estimates.value.mean(),
-                "search/reward_std": estimates.value.std(unbiased=False),
-            }
-            self.told.append({**reward, **metrics, **self.strategy.tell(estimates)})
+            metrics["search/reward"] = estimates.value.mean()
+            metrics["search/reward_std"] = estimates.value.std(unbiased=False)
+            self.told.append({**metrics, **self.strategy.tell(estimates)})
             self.updated += 1
             yield
 
-    def _end_epoch(self) -> Estimates:
-        """See what the strategy would derive now, log, and save."""
-        self._check_finite()
+    def _end_epoch(self, machine: dict[str, float]) -> Estimates:
+        """See what the strategy would derive now, log, and turn to the next epoch."""
+        self.training.descent.check(self.epoch + 1)
         seed, device, step = self.randomness.seed, self.randomness.device, self.training.step_count
         rows = self._propose(self.strategy.derive, self.plan.watched, self.randomness["watch"])
         # The same images after every epoch, so that the curve moves only with what is searched.
         self.watched = self._estimate(rows, seeded(seed, "watched images", device))
-        means = {tag: float(torch.stack([told[tag] for told in self.told]).mean()) for tag in next(iter(self.told), {})}
         opened = self.strategy.ask(OPENED, seeded(seed, "opened", device))
-        images = self.trained * self.training.batches.batch_size
         values = {
             **self.training.metrics(),
             "weights/rate": self.training.rate(self.epoch, self.plan.epochs),
-            **means,
-            "search/candidates_mean": float(self.watched.value.mean()),
-            "search/candidates_best": float(self.watched.value.max()),
-            "search/rejected": self.rejected,
-            **self.report.operation_shares(opened),
-            **self.report.machine(images, self.trained + self.updated * self.plan.samples, self._epoch_seconds, device),
+            "search/rejected": self.rejected / self.drawn,
         }
-        self.report.scalars(values, step)
+        self.report.epoch({**values, **machine}, self.told, self.watched, opened, step)
         self.epoch += 1
         if self.epoch % self.report.draw_every == 0:
             self.report.draw(self.watched.top(1).choices[0].tolist(), f"best candidate of epoch {self.epoch}", step)
-        self.seconds += self._epoch_seconds
-        self.trained, self.updated, self.told = 0, 0, []
-        if self.epoch % self.plan.checkpoint_every == 0 or self.epoch == self.plan.epochs:
-            self.report.record.save_checkpoint(self.state_dict())
+        self.trained, self.updated, self.told, self.drawn, self.rejected = 0, 0, [], 0, 0
         return self.watched
 
     def _finish(self) -> Comparison:
@@ -152,54 +153,47 @@ class Search:
         row, supernet = comparison.best.choices, self.training.supernet
         child = supernet.extract(row[0].tolist())
         child.set_statistics(supernet.statistics(self.training.sample_inputs(), row))
-        self.report.finish(comparison, child, self.seconds, self.training.step_count)
+        # One step after the last, which a resumed run purges.
+        self.report.finish(comparison, child, self.seconds, self.training.step_count + 1)
         return comparison
 
     def _stop(self) -> None:
         """The user wants to leave: save this very step, and write the best so far."""
-        self._check_finite()
+        self.training.descent.check(self.epoch + 1)
         self.report.record.save_checkpoint(self.state_dict())
-        if self.watched is None:
-            rows = self._propose(
-                self.strategy.derive, 1, seeded(self.randomness.seed, "stopped", self.randomness.device)
-            )
-            self.watched = self._estimate(rows, self.randomness["watch"])
-        self.report.best_so_far(self.watched, self.training.step_count)
+        self._write_best()
         raise KeyboardInterrupt
+
+    def _write_best(self) -> None:
+        if self.watched is None:
+            generator = seeded(self.randomness.seed, "stopped", self.randomness.device)
+            self.watched = self._estimate(self._propose(self.strategy.derive, 1, generator), generator)
+        self.report.best_so_far(self.watched, self.training.step_count)
 
     def _propose(
         self, draw: Callable[[int, torch.Generator], Tensor], count: int, generator: torch.Generator
     ) -> Tensor:
-        rows, self.rejected = propose(
-            lambda number: draw(number, generator), count, lambda drawn: self.limits.accept(self.space, drawn)
+        rows, drawn, rejected = propose(
+            lambda number: draw(number, generator), count, lambda found: self.limits.accept(self.space, found)
         )
+        self.drawn, self.rejected = self.drawn + drawn, self.rejected + rejected
         return rows
 
     def _estimate(self, rows: Tensor, generator: torch.Generator | None) -> Estimates:
         self.estimator.step = self.training.step_count
         return self.estimator.estimate(rows, generator)
 
-    def _check_finite(self) -> None:
-        if not bool(self.training.descent.finite):
-            raise UserError(
-                f"the loss became NaN or infinite in epoch {self.epoch + 1}, by step {self.training.step_count}; the "
-                "last checkpoint is good: start again with a lower train.rate.maximum or with train.clip set"
-            )
-
-    def _out_of_time(self) -> bool:
-        return self.plan.time_budget is not None and self.seconds >= self.plan.time_budget
-
     def state_dict(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch, "trained": self.trained, "updated": self.updated, "rows": self.rows,
-            "told": self.told, "rejected": self.rejected, "seconds": self.seconds,
+            "told": self.told, "drawn": self.drawn, "rejected": self.rejected, "seconds": self.seconds,
             "strategy": self.strategy.state_dict(), "training": self.training.state_dict(),
             "randomness": self.randomness.state_dict(), "metrics_lines": self.report.record.metrics_lines,
             "next_step": self.training.step_count + (self.trained < self.training.steps),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("epoch", "trained", "updated", "rows", "told", "rejected", "seconds"):
+        for name in ("epoch", "trained", "updated", "rows", "told", "drawn", "rejected", "seconds"):
             setattr(self, name, state[name])
         for name in ("strategy", "training", "randomness"):
             getattr(self, name).load_state_dict(state[name])

@@ -68,7 +68,7 @@ class SharedTraining:
         return self._rate.rate(epoch, epochs)
 
     def step(self, choices: Tensor, rate: float) -> None:
-        """Train child `choices` [1, D] on the next batch. Nothing is read back to the host."""
+        """Train child `choices` [1, D] on the next batch; metrics stay on the device until `metrics` is called."""
         inputs, labels = self.data.batch(self.data.train, self.batches.next(), self._augment)
         noise = Noise(self._augment, self._dropout)
         logits = self.supernet(inputs.unsqueeze(0), choices, noise=noise)[0]

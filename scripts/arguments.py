@@ -78,7 +78,7 @@ class Arguments:
             flags += ["--cfg", self.show_config]
         if self.resolve:
             flags.append("--resolve")
-        return [*flags, *settings, *self.overrides]
+        return [*flags, *settings, *(opened(verb, item) for item in self.overrides)]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -130,6 +130,12 @@ def parse(overrides: Sequence[str]) -> list[Override]:
                 f'as in "{name}={quoted(value)}"'
             ) from error
     return parsed
+
+
+def opened(verb: Verb, item: str) -> str:
+    """The override with Hydra's `++`, which adds a key, where it belongs to one of the verb's mappings."""
+    name = item.partition("=")[0]
+    return f"++{item}" if any(f"{name}.".startswith(f"{mapping}.") for mapping in verb.mappings) else item
 
 
 def absolute(path: str) -> Path:

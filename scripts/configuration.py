@@ -94,7 +94,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def overrides() -> list[str]:
     """The running task's overrides, as run.json holds them under "overrides" for `resume`."""
-    return [str(item) for item in HydraConfig.get().overrides.task]
+    return [str(item).removeprefix("++") for item in HydraConfig.get().overrides.task]
 
 
 def _start(verb: Verb, given: arguments.Arguments, saved: resume.SavedRun | None) -> None:
@@ -136,7 +136,8 @@ def _check_jobs(verb: Verb, jobs: list[list[str]], saved: resume.SavedRun | None
 def _composed(verb: Verb, job: list[str]) -> tuple[DictConfig, Mapping[str, Any]]:
     """The configuration of one job and its choice for each group."""
     try:
-        config = compose(verb.name, overrides=job, return_hydra_config=True)
+        given = [arguments.opened(verb, item) for item in job]
+        config = compose(verb.name, overrides=given, return_hydra_config=True)
     except ValueError as error:  # so Hydra refuses strategy=3 and strategy=null
         chosen = [item for item in job if item.partition("=")[0] in verb.groups]
         raise UserError(f"{' '.join(chosen)}: a group's choice is a name; --help lists them") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -22,9 +23,11 @@ def prepare(config: DictConfig) -> torch.device:
     """Set threads and kernels, and give the device of a run.
 
     A resumed run keeps the thread count it was recorded with: another one may change the last bit of a sum.
-    Raises UserError for a device that does not exist or a thread count below 1.
+    Raises UserError for a device that does not exist, a thread count below 1 and a seed out of range.
     """
     kernels.select(config.kernels.value)
+    if not 0 <= config.seed < 2**63:
+        raise UserError(f"seed={config.seed}: allowed is a whole number from 0 to 2^63 - 1")
     threads = config.threads
     if threads is None and config.get("resume") is not None:
         threads = _recorded_threads(Path(config.resume))
@@ -70,9 +73,9 @@ def _recorded_threads(run_dir: Path) -> int | None:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if found is None:
         raise UserError(f"device={name}: allowed are auto, cpu, cuda and cuda:N")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+    if name != "cpu" and int(found[1] or 0) >= torch.cuda.device_count():
         raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} such devices")
     return torch.device(name)

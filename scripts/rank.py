@@ -22,7 +22,7 @@ from enas.supernet import Child, Supernet
 from . import configuration, machine
 from .configuration import Verb, group, key
 from .keys import Kernels, Objective
-from .training import builds_auxiliary, scale_for, table, train_child
+from .training import builds_auxiliary, prepare, scale_for, table, train_child
 
 
 @dataclass
@@ -55,6 +55,8 @@ def rank(config: DictConfig) -> float:
     genotype, space = load_genotype(folder / "genotype.json")
     scale = Scale(**genotype.cost["scale"])
     state = load_checkpoint(folder / "checkpoint.pt", device)
+    if "training" not in state:
+        raise UserError(f"search={folder}: no search left its checkpoint there; give the run directory of a search")
     data = instantiate(config.data).to(device)
     if scale_for(data, scale.layers, scale.filters) != scale:
         raise UserError(f"data: the search in {folder} had images and classes of another shape, {scale}")
@@ -65,14 +67,18 @@ def rank(config: DictConfig) -> float:
     estimator.step = state["training"]["step_count"]
     rows = space.random(config.n, seeded(config.seed, "ranked", device))
 
+    children = {
+        f"child_{place}": Child(space, row, scale, seeded(config.seed, f"weights {place}"), builds_auxiliary(config))
+        for place, row in enumerate(rows.tolist(), 1)
+    }
+    prepare(config, children["child_1"].to(device), data)  # a wrong recipe is told before anything is written
+
     run_dir, origin = Path(config.run_dir), machine.origin(config, device)
     with Record.create(run_dir) as record:
         record.write_json("run.json", {**origin, "finished": False})
         cheap = estimator.estimate(rows)
         results: dict[str, Any] = {}
-        for place, row in enumerate(rows.tolist(), 1):
-            child = Child(space, row, scale, seeded(config.seed, f"weights {place}"), builds_auxiliary(config))
-            name = f"child_{place}"
+        for name, child in children.items():
             results[name] = train_child(config, child.to(device), data, name, run_dir / name, origin)
         alone = [result["test"]["accuracy"] for result in results.values()]
         tau, rho = kendall(cheap.value.tolist(), alone), spearman(cheap.value.tolist(), alone)

@@ -9,11 +9,13 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from enas.errors import UserError
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
 from enas.report import SearchReport
 from enas.search import Search
 from enas.space import Scale
+from enas.strategy import propose
 from enas.supernet import Supernet
 
 from . import configuration, machine
@@ -87,6 +89,12 @@ def search(config: DictConfig) -> float:
     plan = Plan(children=config.children, **{name: config[name] for name in PLAN})
     limits = Limits(_limit_scale(config, scale), config.limit.params, config.limit.macs)
 
+    if config.draw_every < 1:
+        raise UserError(f"draw_every={config.draw_every}: allowed is 1 or more")
+    # The rows of the baseline: limits that leave too little are told now, before anything is written.
+    generator = seeded(config.seed, "baseline", device)
+    propose(lambda n: space.random(n, generator), plan.candidates, lambda rows: limits.accept(space, rows))
+
     run_dir = Path(config.run_dir)
     record, state = machine.open_record(run_dir, config.resume is not None, device)
     with record:
@@ -110,7 +118,8 @@ def search(config: DictConfig) -> float:
 
 
 def _limit_scale(config: DictConfig, scale: Scale) -> Scale:
-    return replace(scale, layers=config.limit.layers or scale.layers, filters=config.limit.filters or scale.filters)
+    own = {key: config.limit[key] for key in ("layers", "filters") if config.limit[key] is not None}
+    return replace(scale, **own)
 
 
 VERB = Verb(
@@ -121,6 +130,7 @@ VERB = Verb(
     task=search,
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
     paths=("data.root", "run_dir", "resume"),
+    mappings=("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior"),
     resume_free=("device", "progress", "log_every", "draw_every"),
     resume_growing=("epochs",),
 )

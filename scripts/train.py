@@ -50,7 +50,8 @@ def train(config: DictConfig) -> float:
     genotype, space = load_genotype(Path(config.genotype))
     data = instantiate(config.data).to(device)
     searched = genotype.cost["scale"]
-    scale = scale_for(data, config.network.layers or searched["layers"], config.network.filters or searched["filters"])
+    own = {key: searched[key] if value is None else value for key, value in config.network.items()}
+    scale = scale_for(data, **own)
     if config.n_random < 0:
         raise UserError(f"n_random={config.n_random}: allowed is 0 or more")
     if config.n_random and config.init is Init.shared:

@@ -26,27 +26,17 @@ def train_child(
 
     With `config.resume`, an unfinished one goes on from its checkpoint.
     """
-    resumed = config.get("resume") is not None and (folder / "run.json").exists()
+    resumed = config.get("resume") is not None and folder.exists()
     if resumed and (folder / "result.json").exists():
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return result
-    device = next(child.parameters()).device
-    record, state = machine.open_record(folder, resumed, device)
+    training = prepare(config, child, data)
+    record, state = machine.open_record(folder, resumed, next(child.parameters()).device)
     with record:
         record.write_json("run.json", {**origin, "name": name, "finished": False})
-        training = instantiate(config.train, _partial_=True)(
-            child=child,
-            data=data,
-            randomness=Randomness(config.seed, FinalTraining.PURPOSES, device),
-            record=record,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            checkpoint_every=config.checkpoint_every,
-            progress=config.progress,
-        )
         if state is not None:
             training.load_state_dict(state)
-        result = training.run(name)
+        result = training.run(record, name)
         genotype = child.space.genotype(
             child.row, child.scale, {"weights": "own", "split": "test", **result["test"]}, {}
         )
@@ -54,6 +44,20 @@ def train_child(
         record.write_json("result.json", result)
         record.write_json("run.json", {**origin, "name": name, "finished": True, "result": result})
     return result
+
+
+def prepare(config: DictConfig, child: Child, data: DataSet) -> FinalTraining:
+    """The training of `child` by the recipe. Raises UserError where the recipe is wrong, before anything is written."""
+    training: FinalTraining = instantiate(config.train, _partial_=True)(
+        child=child,
+        data=data,
+        randomness=Randomness(config.seed, FinalTraining.PURPOSES, next(child.parameters()).device),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        checkpoint_every=config.checkpoint_every,
+        progress=config.progress,
+    )
+    return training
 
 
 def scale_for(data: DataSet, layers: int, filters: int) -> Scale:

@@ -37,6 +37,8 @@ class Verb:
         recipes: groups that hold values for the whole configuration, such as `experiment`, with their line of
             `--help`; their files begin with `# @package _global_`.
         paths: keys that hold paths: `~` is expanded, any character is allowed, the task gets them absolute.
+        mappings: keys of constructors that hold a mapping whose names the user chooses, such as
+            `strategy.temperature`: Hydra takes `strategy.temperature.operation=5` only when told to add it.
         resume_free: keys that a resumed run may change freely, beside `run_dir`.
         resume_growing: number keys that a resumed run may only raise.
         config_module: the package that holds the primary config and the groups.
@@ -49,6 +51,7 @@ class Verb:
     task: Callable[[DictConfig], float | None]
     recipes: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ("run_dir",)
+    mappings: tuple[str, ...] = ()
     resume_free: tuple[str, ...] = ()
     resume_growing: tuple[str, ...] = ()
     config_module: str = "enas.conf"

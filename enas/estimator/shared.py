@@ -11,6 +11,7 @@ from enas.architecture import Estimates
 from enas.data import DataSet
 from enas.errors import UserError
 from enas.estimator.base import Estimator, Objective, Scores
+from enas.randomness import seeded
 from enas.supernet import Supernet
 
 
@@ -51,10 +52,11 @@ class Shared(Estimator):
     @torch.no_grad()
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None) -> Estimates:
         split, device = self.data.valid, choices.device
-        if generator is None:
-            indices = torch.arange(len(split), device=device)
-        else:
-            indices = torch.randperm(len(split), generator=generator, device=device)[: self.images]
+        count = len(split) if generator is None else self.images
+        # All of them come in a random order too: a split is often sorted by class, and a batch of one class is
+        # normalised by that class.
+        order = torch.randperm(len(split), generator=generator or seeded(0, "all images", device), device=device)
+        indices = order[:count]
         # Batches of nearly equal size: a short last one would be normalised by very few images.
         batches = indices.tensor_split(-(-len(indices) // self.batch_size))
         parts = []

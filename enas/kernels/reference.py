@@ -5,7 +5,7 @@ Children are computed one after the other and never folded into one batch: batch
 and whatever happens to child 2 leaves every bit of child 1 alone.
 
 A cell is told what to compute by `routes` int32 `[M, E, 3]`: for each edge (source slot, operation code, weight row).
-Slots 0 and 1 are the cell's inputs, slot 2 + i is node i; node i sums edges 2i and 2i + 1 (ENAS paper, section 2.3).
+Slots 0 and 1 are the cell's inputs, slot 2 + i is node i; node i sums edges 2i and 2i + 1 (ENAS paper, section 2.4).
 """
 
 from __future__ import annotations

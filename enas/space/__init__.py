@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
         return space.describe(architecture.choices)
 
     genotype = read_genotype(path, describe)
+    scale, sizes = genotype.cost.get("scale"), {entry.name for entry in fields(Scale)}
+    if (
+        not isinstance(scale, dict)
+        or scale.keys() != sizes
+        or not all(type(size) is int and size > 0 for size in scale.values())
+    ):
+        raise UserError(f"genotype={path}: cost.scale has to hold whole numbers above 0 for {', '.join(sorted(sizes))}")
     return genotype, build_space(genotype.architecture.space, dict(genotype.architecture.arguments))
 
 

@@ -48,6 +48,11 @@ class Scale:
     channels: int
     classes: int
 
+    def __post_init__(self) -> None:
+        for key in ("layers", "filters"):
+            if getattr(self, key) < 1:
+                raise UserError(f"network.{key}={getattr(self, key)}: allowed is 1 or more")
+
     def document(self) -> dict[str, int]:
         return asdict(self)
 
@@ -64,7 +69,7 @@ class Noise(NamedTuple):
 
     dropout    probability that a feature in front of the classifier is zeroed
     drop_path  probability that a path of the last cell is dropped at the end of training
-               (scheduled drop-path: linear in depth and in `progress`; NASNet paper, appendix A.7)
+               (ScheduledDropPath of the NASNet paper: linear in depth and in `progress`)
     progress   share of the training that is done, 0..1
     """
 

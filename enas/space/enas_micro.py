@@ -1,4 +1,4 @@
-"""The ENAS cell search space (Pham et al. 2018, section 2.3 "designing convolutional cells"; authors' micro search)."""
+"""The ENAS cell search space (Pham et al. 2018, section 2.4 "designing convolutional cells"; authors' micro search)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How cells are stacked into a network: the plan that both the network and its cost are made from.
 
-ENAS paper, section 2.3 and figure 4; authors' micro_child.py: `layers` normal cells and two reduction cells at
+ENAS paper, section 2.4 and figure 4; authors' micro_child.py: `layers` normal cells and two reduction cells at
 positions layers // 3 and 2 * (layers // 3) + 1, filters doubled at each. A cell reads the outputs of the two cells
 before it, each brought ("calibrated") to the cell's filters and to the size of its nearer input.
 """

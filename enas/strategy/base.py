@@ -48,8 +48,8 @@ class Sampler(ABC):
 
 def propose(
     draw: Callable[[int], Tensor], count: int, accept: Callable[[Tensor], Tensor], rounds: int = 100
-) -> tuple[Tensor, float]:
-    """`count` accepted rows and the share of drawn rows that were rejected.
+) -> tuple[Tensor, int, int]:
+    """`count` accepted rows, how many were drawn for them, and how many of those were rejected.
 
     `draw(n)` gives rows [n, D], `accept` says which of them pass, bool [n]. Raises UserError when `rounds` draws of
     `count` rows do not suffice: the limits leave too little of the space.
@@ -61,7 +61,7 @@ def propose(
         accepted.append(rows[accept(rows)])
         found, drawn = found + accepted[-1].shape[0], drawn + count
         if found >= count:
-            return torch.cat(accepted)[:count], 1 - found / drawn
+            return torch.cat(accepted)[:count], drawn, drawn - found
     raise UserError(
         f"limit.params and limit.macs leave too little: of {drawn} sampled rows only {found} passed; "
         "raise the limits or make network.filters or network.layers smaller"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ class Reinforce(Sampler):
                     about 100 samples are biased) and moves before the advantage is taken, once a sample
     learning_rate, betas, epsilon  of Adam
     seed            of the controller's initial weights
+
+    Raises UserError for a value out of range, and from `tell` where the loss is no longer finite.
     """
 
     def __init__(
@@ -51,8 +54,15 @@ class Reinforce(Sampler):
         super().__init__(space)
         if entropy not in ("reward", "gradient"):
             raise UserError(f"strategy.entropy={entropy}: allowed are reward and gradient")
-        if not 0 <= baseline_decay < 1:
-            raise UserError(f"strategy.baseline_decay={baseline_decay}: allowed is 0 to less than 1")
+        if not 0 < baseline_decay < 1:  # at 0 the baseline is the reward itself, and nothing is ever learned
+            raise UserError(f"strategy.baseline_decay={baseline_decay}: allowed is more than 0 and less than 1")
+        if hidden < 1:
+            raise UserError(f"strategy.hidden={hidden}: allowed is 1 or more")
+        for key, value in (("learning_rate", learning_rate), ("epsilon", epsilon), ("entropy_weight", entropy_weight)):
+            if not 0 <= value < math.inf:
+                raise UserError(f"strategy.{key}={value}: allowed is 0 or more")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise UserError(f"strategy.betas={list(betas)}: allowed are two numbers, each 0 to less than 1")
         self.entropy_weight, self.entropy, self.baseline_decay = entropy_weight, entropy, baseline_decay
         self.controller = Controller(
             space,
@@ -84,6 +94,11 @@ class Reinforce(Sampler):
         loss = -(policy.log_probability * torch.stack(advantages)).mean()
         if self.entropy == "gradient":
             loss = loss - self.entropy_weight * policy.entropy.mean()
+        if not bool(torch.isfinite(loss)):
+            raise UserError(
+                f"the loss of the strategy became NaN or infinite at step {estimates.step}; the last checkpoint is "
+                "good: start again with a lower strategy.learning_rate or strategy.entropy_weight"
+            )
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

@@ -20,7 +20,7 @@ from enas.strategy import Reinforce, Sampler
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
 
-BOUND = {"operation": 1.1, "source": 1.1}
+BOUND = {"operation": 0.44, "source": 1.1}
 """How far the default controller may lean towards one alternative: conf/strategy/reinforce.yaml."""
 
 
@@ -71,6 +71,7 @@ def fit(
     layers: int | None = None,
     filters: int | None = None,
     batch_size: int = 64,
+    auxiliary: float = 0.4,
     seed: int = 0,
     device: str = "cpu",
     progress: bool = True,
@@ -87,10 +88,10 @@ def fit(
     layers = searched["layers"] if layers is None else layers
     filters = searched["filters"] if filters is None else filters
     scale = Scale(layers, filters, *data.image_shape, len(data.classes))
-    child = Child(
-        space, found.architecture.choices, scale, seeded(seed, "weights"), auxiliary=recipe.get("auxiliary", 0.0) > 0
-    ).to(on)
+    child = Child(space, found.architecture.choices, scale, seeded(seed, "weights"), auxiliary > 0).to(on)
     randomness = Randomness(seed, FinalTraining.PURPOSES, on)
-    training = FinalTraining(child, data, randomness, epochs, batch_size, progress=progress, **recipe)
+    training = FinalTraining(
+        child, data, randomness, epochs, batch_size, auxiliary=auxiliary, progress=progress, **recipe
+    )
     with Record.create(Path(run_dir)) as record:
         return child, training.run(record)

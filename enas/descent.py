@@ -50,7 +50,7 @@ class Descent:
             (others if name.endswith(("gain", "bias")) and not decay_norms else decayed).append(parameter)
         groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         self._optimiser = torch.optim.SGD(
-            [group for group in groups if group["params"]], lr=0.0, momentum=momentum, nesterov=nesterov
+            [group for group in groups if group["params"]], lr=0.0, momentum=momentum, nesterov=nesterov, foreach=True
         )
         self._clip = clip
         self.finite = torch.ones((), dtype=torch.bool, device=self._parameters[0].device)
@@ -61,9 +61,9 @@ class Descent:
         self._optimiser.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
         if self._clip is not None:
-            nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm)
+            nn.utils.clip_grads_with_norm_(self._parameters, self._clip, norm, foreach=True)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.step()

@@ -167,7 +167,7 @@ class Search:
     def _write_best(self) -> None:
         if self.watched is None:
             generator = seeded(self.randomness.seed, "stopped", self.randomness.device)
-            self.watched = self._estimate(self._propose(self.strategy.derive, 1, generator), generator)
+            self.watched = self._estimate(self._propose(self.strategy.derive, self.plan.watched, generator), generator)
         self.report.best_so_far(self.watched, self.training.step_count)
 
     def _propose(

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra._internal.utils import _locate
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from enas.errors import UserError
@@ -28,7 +28,7 @@ def check(config: DictConfig) -> None:
     for path, node in _targets(config, ""):
         target = node["_target_"]
         try:
-            constructor = _locate(target)  # as `instantiate` does: enas.data.folder is a module and a function
+            constructor = get_object(target)  # as `instantiate` does: enas.data.folder is a module and a function
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(f"{path}: there is no constructor {target} ({error})") from error
         parameters = inspect.signature(constructor, eval_str=True).parameters

@@ -46,7 +46,8 @@ def _groups(verb: Verb, choices: Mapping[str, Any]) -> str:
         chosen = choices.get(group)
         lines.append(_line(group, f"{comment}{f' (now {chosen})' if chosen else ''}"))
         for option in loader.get_group_options(group):
-            if group not in verb.recipes or recipes.suits(verb, f"{group}/{option}"):
+            in_recipes = group in verb.recipes
+            if recipes.suits(verb, f"{group}/{option}") if in_recipes else recipes.offers(verb, group, option):
                 lines.append(_line(f"  {option}", _first_comment(_source(verb, group, option))))
     return "\n".join(lines)
 

@@ -40,10 +40,11 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def _unknown_key(name: str, cause: BaseException | None, verb: Verb) -> str:
     siblings = getattr(cause, "parent_node", None)
     parent, _, last = name.rpartition(".")
-    if parent and siblings is not None:
+    top = name.partition(".")[0]
+    if parent and top in verb.names and siblings is not None:
         close = hint(last, (str(key) for key in siblings if key != "_target_"))
         return f"{name}: {parent} has no key {last}; {close}"
-    return f"{name}: {verb.command} has no such key or group; {hint(name, verb.names)}"
+    return f"{name}: {verb.command} has no such key or group; {hint(top, verb.names)}"
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -13,7 +13,9 @@ from omegaconf import MISSING, DictConfig
 
 from enas.draw import plot_scatter
 from enas.errors import UserError
+from enas.estimator import Estimator
 from enas.estimator.rank import Correlation, kendall, spearman
+from enas.final import FinalTraining
 from enas.randomness import seeded
 from enas.record import Record, load_checkpoint
 from enas.space import Scale, load_genotype
@@ -29,9 +31,9 @@ from .training import builds_auxiliary, prepare, scale_for, table, train_child
 class Keys:
     """The keys of the command."""
 
-    estimator: Any = group("How good a row is")
+    estimator: Any = group("How good a row is", Estimator)
     data: Any = group("Which images")
-    train: Any = group("How a child is trained alone")
+    train: Any = group("How a child is trained alone", FinalTraining)
     search: str = key(MISSING, "The run directory of a search: its supernet is judged")
     n: int = key(10, "Random children")
     epochs: int = key(15, "Passes over the training images for each child")

@@ -1,9 +1,10 @@
-"""Recipes (`experiment=NAME`), and the trap of values that meet another choice than they were made for."""
+"""Which choices and recipes (`experiment=NAME`) suit a command, and recipe values that meet another choice."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from enas.errors import UserError
@@ -24,8 +25,13 @@ def check(verb: Verb, choices: Mapping[str, Any]) -> list[str]:
         One note for each recipe and group where the values do exist for the choice made.
 
     Raises:
-        UserError: the choice made does not know one of the values.
+        UserError: a choice is one for another command, or does not know one of the values.
     """
+    for group in verb.kinds:
+        if not offers(verb, group, choices[group]):
+            options = GlobalHydra.instance().config_loader().get_group_options(group)
+            allowed = ", ".join(option for option in options if offers(verb, group, option))
+            raise UserError(f"{group}={choices[group]}: not for {verb.command}, which takes {allowed}")
     notes = []
     for recipe, content, overrides in _chosen(verb, choices):
         for group, intended in overrides.items():
@@ -50,7 +56,17 @@ def suits(verb: Verb, name: str) -> bool:
     if loaded is None:
         return False
     content, overrides = loaded
-    return verb.names >= {*content, *overrides}
+    known = verb.names >= {*content, *overrides}
+    return known and all(offers(verb, group, option) for group, option in overrides.items())
+
+
+def offers(verb: Verb, group: str, option: str) -> bool:
+    """Whether a choice of a group ("train", "final") makes what the command needs there."""
+    loaded, kind = _load(f"{group}/{option}"), verb.kinds.get(group, object)
+    if loaded is None or kind is object or "_target_" not in loaded[0]:
+        return True
+    made = get_object(loaded[0]["_target_"])
+    return isinstance(made, type) and issubclass(made, kind)
 
 
 def _chosen(verb: Verb, choices: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:

@@ -10,13 +10,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from enas.errors import UserError
+from enas.estimator import Estimator
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
 from enas.report import SearchReport
 from enas.search import Search
-from enas.space import Scale
-from enas.strategy import propose
+from enas.space import Scale, SearchSpace
+from enas.strategy import Sampler, propose
 from enas.supernet import Supernet
+from enas.train import SharedTraining
 
 from . import configuration, machine
 from .configuration import Verb, group, key
@@ -41,11 +43,11 @@ PLAN = (
 class Keys:
     """The keys of the command."""
 
-    space: Any = group("What may be built")
-    strategy: Any = group("How to choose next")
-    estimator: Any = group("How good a row is")
+    space: Any = group("What may be built", SearchSpace)
+    strategy: Any = group("How to choose next", Sampler)
+    estimator: Any = group("How good a row is", Estimator)
     data: Any = group("Which images")
-    train: Any = group("How the shared weights are trained")
+    train: Any = group("How the shared weights are trained", SharedTraining)
     network: SearchNetwork = key(SearchNetwork(), "Size of the supernet")
     epochs: int = key(30, "Passes over the training images")
     batch_size: int = key(64, "Images a training step")

@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig
 
 from enas.errors import UserError
 from enas.files import write_json
+from enas.final import FinalTraining
 from enas.randomness import seeded
 from enas.space import load_genotype
 from enas.supernet import Child, load_child
@@ -27,7 +28,7 @@ class Keys:
     """The keys of the command."""
 
     data: Any = group("Which images")
-    train: Any = group("How the network is trained")
+    train: Any = group("How the network is trained", FinalTraining)
     genotype: str = key(MISSING, "The genotype.json of the architecture")
     network: Network = key(Network(), "Size of the network; null: as in the search")
     init: Init = key(Init.scratch, "Starting weights; shared: those the child had in the search")

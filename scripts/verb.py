@@ -17,9 +17,14 @@ def key(default: Any, comment: str) -> Any:
     return field(default=default, metadata={"comment": comment})
 
 
-def group(comment: str) -> Any:
-    """Declare one group of a command (`space=enas_micro`) in its schema, with its line of `--help`."""
-    return field(default=MISSING, metadata={"comment": comment, "group": True})
+def group(comment: str, kind: type = object) -> Any:
+    """Declare one group of a command (`space=enas_micro`) in its schema.
+
+    Args:
+        comment: its line of `--help`.
+        kind: what the constructors (`_target_`) of its choices for this command make; any where they are functions.
+    """
+    return field(default=MISSING, metadata={"comment": comment, "group": True, "kind": kind})
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,11 @@ class Verb:
             entry.name: entry.metadata["comment"] for entry in fields(self.schema) if entry.metadata.get("group", False)
         }
         return declared | dict(self.recipes)
+
+    @property
+    def kinds(self) -> dict[str, type]:
+        """What the choices of each group of the schema make."""
+        return {entry.name: entry.metadata["kind"] for entry in fields(self.schema) if "kind" in entry.metadata}
 
     @property
     def names(self) -> set[str]:

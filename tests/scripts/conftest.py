@@ -1,4 +1,4 @@
-"""The small command of app/greet.py, called in this process."""
+"""Commands called in this process: the small one of app/greet.py, and those of the engine."""
 
 import sys
 from collections.abc import Callable
@@ -8,6 +8,9 @@ from typing import cast
 
 import pytest
 
+from enas.scripts import rank, search, train
+
+VERBS = {"search": search, "train": train, "rank": rank}
 APP = Path(__file__).parent / "app"
 
 
@@ -33,19 +36,39 @@ Call = Callable[..., Outcome]
 def greet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
     """`greet("epochs=3")`: the outcome of `enas-greet epochs=3` in an empty working directory."""
     monkeypatch.syspath_prepend(str(APP))
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # set by the command; put back after the test
     monkeypatch.chdir(tmp_path)
     from greet import main
 
     def call(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["enas-greet", *arguments])
         capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            code = cast(int, leaving.code)
+        code = called(main, "enas-greet", *arguments)
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err, tmp_path)
 
     return call
+
+
+@pytest.fixture
+def enas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`enas("search", "epochs=3")`: the outcome of `enas-search epochs=3` in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(verb: str, *arguments: str) -> Outcome:
+        capsys.readouterr()
+        code = called(VERBS[verb].main, f"enas-{verb}", *arguments)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err, tmp_path)
+
+    return call
+
+
+def called(main: Callable[[], None], *argv: str) -> int:
+    """The exit code of a command line; what the command sets in the environment is put back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", list(argv))
+        patch.setenv("HYDRA_FULL_ERROR", "0")
+        try:
+            main()
+        except SystemExit as leaving:
+            return cast(int, leaving.code)
+    return 0

@@ -1,0 +1,145 @@
+"""What the conformance suites run over. A new space, strategy or estimator joins its list here and is tested."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from enas.data import Augmentation, DataSet, Split, assemble
+from enas.estimator import Estimator, Shared
+from enas.space import Cost, Decision, EnasMicro, Network, Scale, SearchSpace
+from enas.strategy import Random, Reinforce, Sampler
+from enas.supernet import Supernet
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Growing(SearchSpace):
+    """A chain of up to three layers: each may be absent, and then so are all later ones.
+
+    A layer has an operation, a skip from each earlier layer (chosen together), a source and a way to combine. It has
+    every kind of decision and no network: for what needs the decisions alone.
+    """
+
+    name = "growing"
+    conditional = True
+    layers = 3
+
+    def __init__(self) -> None:
+        operations = ("absent", "small", "large", "pool")
+        self.decisions = (Decision("width", "number", ("8", "16"), "width", 0, "net"),)
+        for layer in range(self.layers):
+            owner, step = f"layer{layer}", 4 * layer
+            earlier = ("stem", *(f"layer{index}" for index in range(layer)))
+            self.decisions += (
+                Decision(f"{owner}/combine", "combine", ("sum", "maximum"), "combine", step + 4, owner),
+                Decision(f"{owner}/operation", "operation", operations, "operation", step + 1, owner),
+                *(
+                    Decision(f"{owner}/skip{index}", "skip", ("absent", earlier[index]), "skip", step + 3, owner)
+                    for index in range(layer)
+                ),
+                Decision(f"{owner}/source", "source", earlier, "layers", step + 2, owner),
+            )
+        order = sorted(range(len(self.decisions)), key=lambda place: self.decisions[place].step)
+        self.sampling_order = tuple(order)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {}
+
+    def active(self, choices: Tensor) -> Tensor:
+        active = torch.ones_like(choices, dtype=torch.bool)
+        present = torch.ones_like(choices[:, 0], dtype=torch.bool)
+        operations = {d.owner: place for place, d in enumerate(self.decisions) if d.kind == "operation"}
+        for owner, operation in operations.items():
+            own = [place for place, decision in enumerate(self.decisions) if decision.owner == owner]
+            active[:, operation] = present
+            present = present & (choices[:, operation] != 0)
+            for place in own:
+                if place != operation:
+                    active[:, place] = present
+        return active
+
+    def describe(self, row: Sequence[int]) -> dict[str, Any]:
+        return {d.name: d.alternatives[choice] for d, choice in zip(self.decisions, row, strict=True)}
+
+    def text(self, row: Sequence[int]) -> str:
+        return "\n".join(f"{name} = {choice}" for name, choice in self.describe(row).items())
+
+    def route(self, choices: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def cost(self, choices: Tensor, scale: Scale) -> Cost:
+        raise NotImplementedError
+
+    def network(
+        self,
+        scale: Scale,
+        generator: torch.Generator,
+        row: Sequence[int] | None = None,
+        auxiliary: bool = False,
+    ) -> Network:
+        raise NotImplementedError
+
+
+CELL_SPACES: Mapping[str, SearchSpace] = {
+    f"enas_micro-{nodes}-{output}": EnasMicro(nodes, output)  # type: ignore[arg-type]
+    for nodes, output in [(1, "concat"), (2, "project"), (3, "concat"), (4, "project"), (5, "project"), (5, "concat")]
+}
+"""Spaces with networks."""
+
+SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, "growing": Growing()}
+"""All spaces: those with networks, and one with every kind of decision."""
+
+PUBLISHED_SETTINGS: Mapping[str, Any] = {
+    "bound": {"operation": 0.44, "source": 1.10},
+    "initial_bias": {"operation": [10, 10, 0, 0, 0]},
+    "prior": {"normal/*/operation": [0.25, 0.25, -0.25, -0.25, -0.25]},
+    "entropy": "reward",
+}
+"""The authors' micro controller, for enas_micro alone."""
+
+STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
+    "random": Random,
+    "reinforce": lambda space: Reinforce(space, hidden=8),
+    "reinforce-reward": lambda space: Reinforce(space, hidden=8, entropy="reward", baseline_decay=0.5),
+    "reinforce-bounded": lambda space: Reinforce(
+        space,
+        hidden=8,
+        temperature={"operation": 5.0, "source": 2.0},
+        bound={"operation": 2.5, "source": 1.1, "skip": 1.5},
+        prior={"*/source": [0.1, -0.1]} if isinstance(space, EnasMicro) and space.nodes == 1 else {},
+        entropy_weight=0.01,
+        seed=1,
+    ),
+}
+
+SCALE = Scale(layers=1, filters=4, height=16, width=16, channels=3, classes=4)
+"""Small, and yet every pool sees a border and an inside in every cell."""
+
+ESTIMATORS: Mapping[str, Callable[[Supernet, DataSet], Estimator]] = {
+    "shared": lambda supernet, data: Shared(supernet, data, batch_size=16, images=16, children=4),
+    "shared-loss": lambda supernet, data: Shared(supernet, data, "loss", batch_size=8, images=20, children=3),
+    "shared-reestimated": lambda supernet, data: Shared(
+        supernet, data, "loss", batch_size=16, images=16, children=5, statistics="reestimated"
+    ),
+}
+
+
+def toy_data(images: int = 90, scale: Scale = SCALE, augmentation: Augmentation | None = None) -> DataSet:
+    """Noise with a bright spot whose place is the class: learnable, made of integers alone."""
+    shape = (images, scale.height, scale.width, scale.channels)
+    pixels = torch.randint(0, 128, shape, generator=generator(5), dtype=torch.uint8)
+    labels = torch.arange(images) % scale.classes
+    for label in range(scale.classes):
+        pixels[labels == label, 2 * label + 1 : 2 * label + 4, 2:6] += 100
+    classes = [f"class{label}" for label in range(scale.classes)]
+    return assemble("toy", Split(pixels, labels), classes, augmentation or Augmentation(), valid=30, test=12)
+
+
+def images(children: int = 1, batch: int = 3, scale: Scale = SCALE, seed: int = 0) -> Tensor:
+    """Inputs [children, batch, H, W, C]."""
+    return torch.randn(children, batch, scale.height, scale.width, scale.channels, generator=generator(seed))

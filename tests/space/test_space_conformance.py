@@ -1,0 +1,220 @@
+"""What every search space must hold, over SPACES; and what those with networks must, over CELL_SPACES."""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import get_args
+
+import pytest
+import torch
+
+from conformance import CELL_SPACES, SCALE, SPACES, generator, images
+from enas.errors import UserError
+from enas.space import SearchSpace
+from enas.space.base import Kind
+from enas.supernet import Supernet
+from tolerances import assert_same
+
+ROWS = 200
+
+all_spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+cell_spaces = pytest.mark.parametrize("space", CELL_SPACES.values(), ids=CELL_SPACES)
+
+
+@all_spaces
+def test_decisions_are_well_formed(space: SearchSpace) -> None:
+    names = [decision.name for decision in space.decisions]
+    assert len(set(names)) == len(names)
+    by_vocabulary: dict[str, int] = {}
+    for decision in space.decisions:
+        assert decision.kind in get_args(Kind)
+        assert len(decision.alternatives) >= 1
+        assert len(set(decision.alternatives)) == len(decision.alternatives)
+        if decision.kind in ("source", "skip"):
+            assert decision.owner not in decision.alternatives  # no node reads itself
+        else:
+            size = by_vocabulary.setdefault(decision.vocabulary, len(decision.alternatives))
+            assert size == len(decision.alternatives)
+
+
+@all_spaces
+def test_sizes_are_the_numbers_of_alternatives(space: SearchSpace) -> None:
+    assert space.sizes(torch.device("cpu")).tolist() == [len(decision.alternatives) for decision in space.decisions]
+
+
+@all_spaces
+def test_sampling_order_is_a_permutation_in_which_steps_and_owners_stay_together(space: SearchSpace) -> None:
+    assert sorted(space.sampling_order) == list(range(len(space.decisions)))
+    for attribute in ("step", "owner"):
+        seen = [getattr(space.decisions[place], attribute) for place in space.sampling_order]
+        changes = sum(one != other for one, other in pairwise(seen))
+        assert changes == len(set(seen)) - 1, attribute
+
+
+@all_spaces
+def test_a_source_is_sampled_after_the_nodes_it_may_name(space: SearchSpace) -> None:
+    owners = {decision.owner for decision in space.decisions}
+    finished: set[str] = set()
+    current = None
+    for place in space.sampling_order:
+        decision = space.decisions[place]
+        if decision.owner != current:
+            finished |= set() if current is None else {current}
+            current = decision.owner
+        if decision.kind in ("source", "skip"):
+            assert {node for node in decision.alternatives if node in owners} <= finished
+
+
+@all_spaces
+def test_random_rows_are_legal_and_use_every_alternative(space: SearchSpace) -> None:
+    rows = space.random(2000, generator())
+    assert rows.dtype == torch.int64
+    assert space.legal(rows).all()
+    for place, decision in enumerate(space.decisions):
+        assert set(rows[:, place].tolist()) == set(range(len(decision.alternatives))), decision.name
+
+
+@all_spaces
+def test_random_rows_follow_from_the_generator(space: SearchSpace) -> None:
+    assert torch.equal(space.random(ROWS, generator(3)), space.random(ROWS, generator(3)))
+    assert not torch.equal(space.random(ROWS, generator(3)), space.random(ROWS, generator(4)))
+
+
+@all_spaces
+def test_a_choice_out_of_range_is_illegal_and_named(space: SearchSpace) -> None:
+    row = space.random(1, generator())
+    for place, decision in enumerate(space.decisions):
+        for choice in (-1, len(decision.alternatives)):
+            wrong = row.clone()
+            wrong[0, place] = choice
+            assert not space.legal(wrong).any()
+            with pytest.raises(UserError, match=decision.name):
+                space.check(wrong[0].tolist())
+
+
+@all_spaces
+def test_a_row_of_another_length_is_refused(space: SearchSpace) -> None:
+    row = space.random(1, generator())[0].tolist()
+    for wrong in (row[:-1], [*row, 0], []):
+        with pytest.raises(UserError, match=f"{len(wrong)} integers"):
+            space.check(wrong)
+    space.check(row)
+
+
+@all_spaces
+def test_inactive_decisions_are_zero_in_legal_rows(space: SearchSpace) -> None:
+    rows = space.random(ROWS, generator())
+    active = space.active(rows)
+    assert active.shape == rows.shape
+    assert active.dtype == torch.bool
+    assert (rows[~active] == 0).all()
+    assert bool((~active).any()) == space.conditional
+
+
+def test_a_choice_of_an_absent_node_breaks_a_rule() -> None:
+    space = SPACES["growing"]
+    row = [0] * len(space.decisions)
+    space.check(row)
+    row[next(place for place, decision in enumerate(space.decisions) if decision.kind == "source") + 4] = 1
+    assert not space.legal(torch.tensor([row])).any()
+    with pytest.raises(UserError, match="breaks a rule of space growing"):
+        space.check(row)
+
+
+@all_spaces
+def test_repair_is_idempotent_and_leaves_legal_rows_alone(space: SearchSpace) -> None:
+    rows = space.random(ROWS, generator())
+    assert torch.equal(space.repair(rows), rows)
+    uniform = torch.rand(rows.shape, generator=generator(1))
+    raw = (uniform * space.sizes(rows.device)).long()
+    repaired = space.repair(raw)
+    assert space.legal(repaired).all()
+    assert torch.equal(space.repair(repaired), repaired)
+
+
+@all_spaces
+def test_mutation_changes_exactly_one_decision(space: SearchSpace) -> None:
+    rows = space.random(ROWS, generator())
+    mutated = space.mutate(rows, generator(1))
+    assert space.legal(mutated).all()
+    both = space.active(rows) & space.active(mutated)
+    assert ((mutated != rows) & both).sum(dim=1).eq(1).all()
+    assert torch.equal(mutated, space.mutate(rows, generator(1)))
+
+
+@all_spaces
+def test_mutation_reaches_every_neighbour_and_needs_two_alternatives(space: SearchSpace) -> None:
+    row = space.random(1, generator())
+    changed = space.mutate(row.expand(4000, -1), generator(1))
+    active = space.active(row)[0]
+    for place, decision in enumerate(space.decisions):
+        free = bool(active[place]) and len(decision.alternatives) > 1
+        expected = set(range(len(decision.alternatives))) if free else {int(row[0, place])}
+        assert set(changed[:, place].tolist()) >= expected, decision.name
+        if bool(active[place]):
+            assert set(changed[:, place].tolist()) == expected, decision.name
+
+
+@all_spaces
+def test_canonical_rows_are_legal_and_canonical(space: SearchSpace) -> None:
+    canonical = space.canonical(space.random(ROWS, generator()))
+    assert space.legal(canonical).all()
+    assert torch.equal(space.canonical(canonical), canonical)
+
+
+@all_spaces
+def test_functions_of_rows_treat_each_row_alone(space: SearchSpace) -> None:
+    rows = space.random(20, generator())
+    for function in (space.active, space.repair, space.canonical, space.legal):
+        together = function(rows)
+        alone = torch.cat([function(rows[index, None]) for index in range(len(rows))])
+        assert torch.equal(together, alone)
+
+
+@all_spaces
+def test_architectures_are_equal_exactly_where_rows_and_spaces_are(space: SearchSpace) -> None:
+    row, other = space.random(2, generator()).tolist()
+    assert space.architecture(row) == space.architecture(tuple(row))
+    assert hash(space.architecture(row)) == hash(space.architecture(tuple(row)))
+    assert space.architecture(row) != space.architecture(other)
+    assert dict(space.architecture(row).arguments) == space.arguments
+
+
+@all_spaces
+def test_different_rows_are_described_differently(space: SearchSpace) -> None:
+    row = space.random(1, generator())
+    neighbours = space.mutate(row.expand(500, -1), generator(1)).unique(dim=0)
+    rows = [row[0].tolist(), *neighbours.tolist()]
+    assert len({str(space.describe(each)) for each in rows}) == len(rows)
+    assert len({space.text(each) for each in rows}) == len(rows)
+
+
+@cell_spaces
+def test_routes_have_their_shape_and_are_gathers(space: SearchSpace) -> None:
+    rows = space.random(7, generator())
+    routes = space.route(rows)
+    assert routes.dtype == torch.int32
+    assert routes.shape[0] == 7
+    assert routes.shape[2] == 3
+    assert torch.equal(torch.cat([space.route(row[None]) for row in rows]), routes)
+
+
+@cell_spaces
+def test_a_path_equals_the_extracted_child(space: SearchSpace) -> None:
+    supernet = Supernet(space, SCALE, generator(1)).double()
+    rows = space.random(4, generator(2))
+    inputs = images(batch=2).double()
+    logits = supernet(inputs, rows)
+    assert logits.shape == (4, 2, SCALE.classes)
+    for row, expected in zip(rows.tolist(), logits, strict=True):
+        assert_same(supernet.extract(row)(inputs[0]), expected)
+
+
+@cell_spaces
+def test_cost_is_positive_and_grows_with_the_scale(space: SearchSpace) -> None:
+    rows = space.random(20, generator())
+    small = space.cost(rows, SCALE)
+    large = space.cost(rows, replace(SCALE, filters=2 * SCALE.filters))
+    assert small.params.dtype == small.macs.dtype == torch.int64
+    assert (small.params > 0).all()
+    assert (large.params > 2 * small.params).all()
+    assert (large.macs > 2 * small.macs).all()

@@ -1,0 +1,224 @@
+"""What a search says of itself: the comparison with chance, in numbers and words, and everything it leaves behind."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from conformance import generator
+from enas.architecture import Estimates
+from enas.record import Record
+from enas.report import Comparison, Contender, SearchReport
+from enas.space import EnasMicro, Scale, load_genotype
+from enas.supernet import Child, load_child
+
+SPACE = EnasMicro(nodes=2)
+SCALE = Scale(layers=1, filters=4, height=8, width=8, channels=3, classes=3)
+ROWS = SPACE.random(8, generator())
+CPU = torch.device("cpu")
+
+
+def estimates(first: int, values: Sequence[float], error: float = 0.0, images: int = 10) -> Estimates:
+    value = torch.tensor(values, dtype=torch.float64)
+    rows = ROWS[first : first + len(values)]
+    metrics = {"accuracy": value, "loss": 1 - value}
+    return Estimates(rows, value, torch.full_like(value, error), metrics, images, step=7)
+
+
+def comparison(best: float = 0.8, error: float = 0.03) -> Comparison:
+    search = Contender(estimates(0, [0.5, 0.7, 0.9, 0.7]), estimates(2, [best, 0.7], error, 40))
+    random = Contender(estimates(4, [0.4, 0.6, 0.5, 0.5]), estimates(5, [0.6, 0.5], 0.04, 40))
+    return Comparison(search, random)
+
+
+MANIFEST = {"command": "enas-search", "seed": 3, "date": "today", "versions": {"enas": "1"}, "config": {"a": 1}}
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Iterator[SearchReport]:
+    with Record.create(tmp_path / "run") as record:
+        yield SearchReport(record, SPACE, SCALE, MANIFEST, "accuracy", draw_every=2)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def logged(report: SearchReport) -> EventAccumulator:
+    report.record.flush()
+    sizes = {"scalars": 0, "images": 0, "tensors": 0}
+    return EventAccumulator(str(report.record.run_dir), size_guidance=sizes).Reload()
+
+
+def test_a_contender_in_numbers() -> None:
+    assert comparison().search.summary() == pytest.approx(
+        {
+            "candidates": 4, "images": 10, "mean": 0.7, "std": math.sqrt(0.02), "best": 0.9,
+            "rescored": 2, "rescored_images": 40, "rescored_best": 0.8, "rescored_error": 0.03,
+        }
+    )  # fmt: skip
+
+
+def test_the_margins_and_their_errors() -> None:
+    assert comparison().margins() == pytest.approx(
+        {
+            "mean_margin": 0.2,
+            "mean_margin_error": math.sqrt(0.02 / 4 + 0.005 / 4),
+            "best_margin": 0.2,
+            "best_margin_error": 0.05,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict"),
+    [
+        (0.71, "beats"),
+        (0.69, "is not distinguishable from"),
+        (0.6, "is not distinguishable from"),
+        (0.51, "is not distinguishable from"),
+        (0.49, "is beaten by"),
+    ],
+)
+def test_the_verdict_needs_two_standard_errors(best: float, verdict: str) -> None:
+    found = comparison(best)
+    assert found.verdict() == verdict
+    assert f"the search {verdict} its random baseline: best {best - 0.6:+.4f} +- 0.0500" in found.text("accuracy")
+
+
+def test_the_best_is_the_first_rescored_row() -> None:
+    best = comparison().best
+    assert torch.equal(best.choices, ROWS[2:3])
+    assert (float(best.value), best.images) == (0.8, 40)
+
+
+def test_the_text_shows_both_sides() -> None:
+    [title, search, random, _] = comparison().text("accuracy").splitlines()
+    assert title == "accuracy on validation images, with shared weights:"
+    assert search == (
+        "  search: 4 candidates, mean 0.7000, std 0.1414, best 0.9000 (10 images); "
+        "best of 2 estimated again 0.8000 +- 0.0300 (40 images)"
+    )
+    assert random.startswith("  random: 4 candidates, mean 0.5000, std 0.0707, best 0.6000 (10 images); ")
+
+
+def test_a_started_search_is_not_finished(report: SearchReport) -> None:
+    report.start()
+    assert read(report.record.run_dir / "run.json") == {**MANIFEST, "finished": False}
+
+
+def finished(report: SearchReport) -> Path:
+    found = comparison()
+    child = Child(SPACE, found.best.choices[0].tolist(), SCALE, generator(1))
+    report.finish(found, child, 12.5, 9)
+    return report.record.run_dir
+
+
+def test_a_finished_search_leaves_everything_behind(report: SearchReport) -> None:
+    folder = finished(report)
+    found = comparison()
+    content = read(folder / "run.json")
+    assert content["random_baseline"] == found.random.summary()
+    assert content["search"] == found.search.summary()
+    assert {key: content[key] for key in found.margins()} == found.margins()
+    assert (content["finished"], content["seconds"], content["config"]) == (True, 12.5, {"a": 1})
+
+    genotype, _ = load_genotype(folder / "genotype.json")
+    assert list(genotype.architecture.choices) == ROWS[2].tolist()
+    assert genotype.cost["scale"] == SCALE.document()
+    assert genotype.estimate == {
+        "objective": "accuracy", "weights": "shared", "split": "valid", "value": 0.8, "error": 0.03,
+        "accuracy": 0.8, "loss": pytest.approx(0.2), "images": 40, "step": 7,
+    }  # fmt: skip
+    origin = {key: MANIFEST[key] for key in ("command", "seed", "date", "versions")}
+    assert genotype.provenance == {**origin, "random_baseline": found.random.summary(), **found.margins()}
+
+    assert load_child(folder / "child.pt", CPU).row == tuple(ROWS[2].tolist())
+    board = read(folder / "leaderboard.json")
+    assert [(entry["origin"], entry["value"]) for entry in board] == [
+        ("search", 0.8), ("search", 0.7), ("random", 0.6), ("random", 0.5)
+    ]  # fmt: skip
+    assert [entry["choices"] for entry in board] == [ROWS[row].tolist() for row in (2, 3, 5, 6)]
+
+
+def test_the_best_cells_are_drawn_in_files_and_in_tensorboard(report: SearchReport) -> None:
+    folder = finished(report)
+    for cell in ("normal", "reduction"):
+        drawing = ElementTree.parse(folder / f"cell_{cell}.svg").getroot()
+        assert drawing.tag.endswith("svg")
+        text = "".join(drawing.itertext())
+        assert f"{cell} cell" in text
+        assert "accuracy 0.8000 +- 0.0300" in text
+    events = logged(report)
+    for tag in ("cell/normal", "cell/reduction", "baseline/distribution"):
+        [image] = events.Images(tag)
+        assert image.step == 9
+        assert min(image.width, image.height) > 100
+
+
+def test_the_comparison_is_in_the_log(report: SearchReport) -> None:
+    finished(report)
+    events = logged(report)
+    found = comparison()
+    expected = {f"baseline/{key}": value for key, value in found.margins().items()}
+    for name, side in (("search", found.search), ("random", found.random)):
+        summary = side.summary()
+        expected |= {f"baseline/{name}_{key}": summary[key] for key in ("mean", "std", "best", "rescored_best")}
+    written = {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
+    assert written == pytest.approx(expected, rel=1e-6)
+    [text] = events.Tensors("baseline/summary/text_summary")
+    assert b"beats its random baseline" in text.tensor_proto.string_val[0]
+
+
+def test_the_best_so_far_of_a_search_that_was_stopped(report: SearchReport) -> None:
+    report.best_so_far(estimates(0, [0.2, 0.6, 0.4]), 5)
+    genotype, _ = load_genotype(report.record.run_dir / "genotype.json")
+    assert list(genotype.architecture.choices) == ROWS[1].tolist()
+    assert genotype.estimate["value"] == 0.6
+    assert genotype.provenance["interrupted_at_step"] == 5
+    board = read(report.record.run_dir / "leaderboard.json")
+    assert [(entry["origin"], entry["value"]) for entry in board] == [("search", 0.6), ("search", 0.4), ("search", 0.2)]
+
+
+def test_the_log_of_an_epoch(report: SearchReport) -> None:
+    told = [{"search/reward": torch.tensor(0.25)}, {"search/reward": torch.tensor(0.75)}]
+    rows = torch.stack([ROWS[0], ROWS[0], ROWS[1]])
+    report.epoch({"weights/loss": 2.0}, told, estimates(0, [0.5, 1.0]), rows, 11)
+    [line] = [json.loads(text) for text in (report.record.run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert line["step"] == 11
+    assert (line["weights/loss"], line["search/reward"]) == (2.0, 0.5)
+    assert (line["search/candidates_mean"], line["search/candidates_best"]) == (0.75, 1.0)
+    for cell in ("normal", "reduction"):
+        places = [
+            place for place, decision in enumerate(SPACE.decisions)
+            if decision.kind == "operation" and decision.owner.startswith(cell)
+        ]  # fmt: skip
+        for number, name in enumerate(SPACE.decisions[places[0]].alternatives):
+            share = float((rows[:, places] == number).double().mean())
+            assert line[f"policy/{cell}/{name}"] == pytest.approx(share)
+
+
+def test_an_epoch_without_updates_has_no_reward(report: SearchReport) -> None:
+    report.epoch({}, [], estimates(0, [0.5]), ROWS, 11)
+    assert "search/reward" not in (report.record.run_dir / "metrics.jsonl").read_text()
+
+
+def test_throughput_and_memory(report: SearchReport) -> None:
+    machine = report.machine({"images": 100, "children": 10}, 4.0, CPU)
+    memory = machine.pop("time/peak_memory_mib")
+    assert machine == {
+        "time/images_per_second": 25.0, "time/children_per_second": 2.5, "time/epoch_seconds": 4.0
+    }  # fmt: skip
+    assert 50 < memory < 10**6
+
+
+def test_a_row_is_drawn_on_the_way(report: SearchReport) -> None:
+    report.draw(ROWS[0].tolist(), "best candidate of epoch 2", 4)
+    events = logged(report)
+    assert [event.step for event in events.Images("cell/normal") + events.Images("cell/reduction")] == [4, 4]

@@ -1,0 +1,55 @@
+"""How far two results may differ: the one table, by what is compared. Nothing else in the tests names a tolerance."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Tolerance(NamedTuple):
+    rtol: float
+    atol: float
+
+
+SAME = {
+    # The same sums in another order.
+    torch.float32: Tolerance(1e-4, 1e-4),
+    torch.float64: Tolerance(1e-10, 1e-10),
+}
+"""Two ways of computing one thing, by type."""
+
+GOLDEN = Tolerance(1e-9, 1e-9)
+"""A stored trace in float64, over machines and versions of torch."""
+
+GRADIENT = Tolerance(1e-5, 1e-7)
+"""Finite differences in float64 against autograd."""
+
+PUBLISHED = 0.003
+"""A figure that is given with three decimals, of a policy whose other weights are small and random."""
+
+
+def probability(draws: int) -> float:
+    """How far a frequency may be from its probability: four standard deviations of the widest binomial."""
+    return 4 * 0.5 / draws**0.5
+
+
+def assert_same(found: Tensor, expected: Tensor) -> None:
+    """Equal up to the order of sums; both have one type."""
+    tolerance = SAME[found.dtype]
+    torch.testing.assert_close(found, expected, rtol=tolerance.rtol, atol=tolerance.atol)
+
+
+def assert_golden(found: Any, expected: Any) -> None:
+    """Numbers, or lists and dictionaries of them, equal up to GOLDEN; integers and text exactly."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_golden(found[key], expected[key])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_golden(one, other)
+    elif isinstance(expected, float):
+        torch.testing.assert_close(found, expected, rtol=GOLDEN.rtol, atol=GOLDEN.atol)
+    else:
+        assert found == expected

@@ -109,8 +109,10 @@ def _start(verb: Verb, given: arguments.Arguments, saved: resume.SavedRun | None
                 return verb.task(config)
             except (HydraException, OmegaConfBaseException) as error:
                 mistake = next((cause for cause in messages.causes(error) if isinstance(cause, UserError)), None)
+                if mistake is not None:
+                    raise UserError(str(mistake)) from error
                 # Everything given was checked before: what Hydra says now is about the program, not its user.
-                raise mistake or RuntimeError(f"{verb.command} uses its configuration wrongly") from error
+                raise RuntimeError(f"{verb.command} uses its configuration wrongly") from error
             finally:
                 if multirun:
                     _remove_unused(Path(config.run_dir), Path(HydraConfig.get().sweep.dir))

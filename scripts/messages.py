@@ -30,10 +30,12 @@ def sentence(error: Exception, verb: Verb) -> str:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, the last first."""
+    """The error and what led to it, the last first; each once, since chains that re-raise can be circular."""
+    seen: set[int] = set()
     current: BaseException | None = error
-    while current is not None:
+    while current is not None and id(current) not in seen:
         yield current
+        seen.add(id(current))
         current = current.__cause__ or current.__context__
 
 

@@ -6,4 +6,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 ruff check .
 ruff format --check .
 mypy --strict enas scripts
-pytest -m "not slow and not gpu" --cov=enas --cov-report=term --cov-fail-under=90 "$@"
+pytest --numprocesses 2 -m "not slow and not gpu" --cov=enas --cov-report=term --cov-fail-under=90 "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,13 +110,14 @@ def search(config: DictConfig) -> float:
             comparison = run.run()
         except KeyboardInterrupt:
             print(
-                f"stopped; the best so far is in {run_dir / 'genotype.json'}; go on with: enas-search resume={run_dir}"
+                f"stopped; the best so far is in {run_dir / 'genotype.json'}; go on with: "
+                + shlex.join(["enas-search", f"resume={run_dir}"])
             )
             raise
     best = comparison.best
     print(space.text(best.choices[0].tolist()))
     print(comparison.text(objective))
-    print(f"written to {run_dir}; train it with: enas-train genotype={run_dir / 'genotype.json'}")
+    print(f"written to {run_dir}; train it with: {shlex.join(['enas-train', f'genotype={run_dir}/genotype.json'])}")
     return float(best.value[0])
 
 

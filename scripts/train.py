@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def train(config: DictConfig) -> float:
         try:
             results[name] = train_child(config, child.to(device), data, name, folder, origin)
         except KeyboardInterrupt:
-            print(f"stopped; go on with: enas-train resume={run_dir}")
+            print(f"stopped; go on with: {shlex.join(['enas-train', f'resume={run_dir}'])}")
             raise
     write_json(run_dir / "run.json", {**origin, "name": "found", "finished": True, "results": results})
     print(table(results))

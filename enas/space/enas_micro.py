@@ -12,7 +12,7 @@ from torch import Tensor
 
 from enas.errors import UserError
 from enas.space.base import Cost, Decision, Scale, SearchSpace
-from enas.space.cells import CellNetwork, KeptRows
+from enas.space.cells import CellNetwork
 from enas.space.operations import (
     AVERAGE_POOL_3,
     IDENTITY,
@@ -21,6 +21,7 @@ from enas.space.operations import (
     SEPARABLE_5,
     pointwise_cost,
 )
+from enas.space.rows import KeptRows
 from enas.space.stacking import STEM, Kind, stack_cells
 
 OPERATIONS = (SEPARABLE_3, SEPARABLE_5, AVERAGE_POOL_3, MAX_POOL_3, IDENTITY)

@@ -11,7 +11,8 @@ from torch import Tensor
 from conformance import SCALE, generator, images
 from enas import kernels
 from enas.space import EnasMicro, Noise
-from enas.space.cells import CellNetwork, KeptRows
+from enas.space.cells import CellNetwork
+from enas.space.rows import KeptRows
 from enas.supernet import Supernet
 from tolerances import assert_same, probability
 

@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -62,7 +62,11 @@ def _keys(verb: Verb, config: DictConfig) -> list[str]:
             allowed = ""
             if isinstance(kind, type) and issubclass(kind, enum.Enum):
                 allowed = f" ({' | '.join(member.name for member in kind)})"
-            lines.append(_line(f"{name}={values[name]}", declared.metadata["comment"] + allowed))
+            comment = declared.metadata["comment"] + allowed
+            for inner, value in values.items():
+                if inner.partition(".")[0] == name:
+                    lines.append(_line(f"{inner}={value}", comment))
+                    comment = ""  # the first line of a key with several parts speaks for all
     return lines
 
 
@@ -71,16 +75,23 @@ def _choice_keys(verb: Verb, group: str, option: str, node: DictConfig) -> list[
     return [
         _line(f"{group}.{name}={value}", comments.get(name, ""))
         for name, value in _values(node).items()
-        if not name.startswith("_")
+        if not name.rpartition(".")[2].startswith("_")
     ]
 
 
 def _values(node: DictConfig) -> dict[str, str]:
-    """Key -> its value as one would type it, interpolations as they are written."""
+    """Key, with dots where it lies deeper -> its value as one would type it, interpolations as they are written."""
     plain = OmegaConf.to_container(node, enum_to_str=True)
-    assert isinstance(plain, dict)
     words = {"None": "null", "True": "true", "False": "false"}
-    return {str(name): words.get(str(value), str(value)) for name, value in plain.items()}
+    return {name: words.get(str(value), str(value)) for name, value in _flattened(plain)}
+
+
+def _flattened(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and (node or not path):
+        for name, child in node.items():
+            yield from _flattened(child, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, node
 
 
 def _line(name: str, comment: str) -> str:
@@ -99,5 +110,9 @@ def _first_comment(source: str) -> str:
 
 
 def _key_comments(source: str) -> dict[str, str]:
-    """Top-level key -> the comment on its line."""
-    return dict(re.findall(r"^(\w+):[^\n]*?\s#\s*(.+)$", source, re.MULTILINE))
+    """Key, with dots where it lies deeper -> the comment on its line, in YAML indented by two blanks a level."""
+    comments, above = {}, list[str]()
+    for blanks, name, comment in re.findall(r"^( *)(\w+):(?:[^\n]*?\s#\s*(.+))?", source, re.MULTILINE):
+        above = [*above[: len(blanks) // 2], name]
+        comments[".".join(above)] = comment
+    return comments

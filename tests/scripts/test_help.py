@@ -1,5 +1,9 @@
 """`--help`: a command's own groups and keys, a line each."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 from .conftest import Call
 
 
@@ -42,3 +46,14 @@ def test_the_choices_on_the_command_line_are_shown(greet: Call) -> None:
 
 def test_a_mistake_beside_help_is_told(greet: Call) -> None:
     assert greet("-h", "voice=laud").code == 2
+
+
+def test_a_key_with_several_parts_has_a_line_for_each() -> None:
+    outcome = subprocess.run(
+        [Path(sys.executable).with_name("enas-search"), "--help"], capture_output=True, text=True, check=True
+    )
+    shown = lines(outcome.stdout)
+    for line in ("network.layers=3 Size of the supernet", "network.filters=16", "limit.macs=null"):
+        assert shown.count(line) == 1, line
+    assert "strategy.bound.source=1.1 as published" in shown
+    assert any(line.startswith("train.rate.period=10 epochs of the first cycle") for line in shown)

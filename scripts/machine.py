@@ -51,16 +51,19 @@ def origin(config: DictConfig, device: torch.device) -> dict[str, Any]:
     )
 
 
-def open_record(run_dir: Path, resumed: bool, device: torch.device) -> tuple[Record, dict[str, Any] | None]:
+def open_record(run_dir: Path, resumed: bool, device: torch.device, part: str) -> tuple[Record, dict[str, Any] | None]:
     """The record of a run and the checkpoint it goes on with, if it does.
 
-    A run that was killed before its first checkpoint starts again in its directory.
+    `part` is what the checkpoint of such a run holds; UserError where it is another command's. A run that was killed
+    before its first checkpoint starts again in its directory.
     """
     if not resumed:
         return Record.create(run_dir), None
     if not (run_dir / "checkpoint.pt").exists():
         return Record.reopen(run_dir, 0, 0), None
     state = load_checkpoint(run_dir / "checkpoint.pt", device)
+    if part not in state:
+        raise UserError(f"resume={run_dir}: its checkpoint.pt is another command's, it holds no {part}")
     return Record.reopen(run_dir, state["next_step"], state["metrics_lines"]), state
 
 

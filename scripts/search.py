@@ -99,7 +99,7 @@ def search(config: DictConfig) -> float:
     propose(lambda n: space.random(n, generator), plan.candidates, lambda rows: limits.accept(space, rows))
 
     run_dir = Path(config.run_dir)
-    record, state = machine.open_record(run_dir, config.resume is not None, device)
+    record, state = machine.open_record(run_dir, config.resume is not None, device, "training")
     with record:
         report = SearchReport(record, space, scale, machine.origin(config, device), objective, config.draw_every)
         run = Search(space, strategy, estimator, training, randomness, plan, limits, report, progress=config.progress)

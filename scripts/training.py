@@ -31,7 +31,7 @@ def train_child(
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return result
     training = prepare(config, child, data)
-    record, state = machine.open_record(folder, resumed, next(child.parameters()).device)
+    record, state = machine.open_record(folder, resumed, next(child.parameters()).device, "child")
     with record:
         record.write_json("run.json", {**origin, "name": name, "finished": False})
         if state is not None:

@@ -510,6 +510,10 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_and_nothing_is_touched(enas
     def other_version() -> None:
         torch.save({**content, "version": 2}, run / "checkpoint.pt")
 
+    def of_a_training() -> None:
+        kept = {name: content[name] for name in ("format", "version", "next_step", "metrics_lines")}
+        torch.save({**kept, "child": {}}, run / "checkpoint.pt")
+
     def truncated() -> None:
         (run / "checkpoint.pt").write_bytes(whole[:-100])
 
@@ -520,6 +524,7 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_and_nothing_is_touched(enas
     for damage, reason in (
         (other_version, "is of version 2, but this enas reads version 1"),
         (foreign, "is no checkpoint of enas"),
+        (of_a_training, "its checkpoint.pt is another command's, it holds no training"),
         (truncated, "is damaged, or is no checkpoint"),
         (cut_log, "has 0 lines but the checkpoint was written after 1"),
     ):

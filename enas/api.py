@@ -24,6 +24,11 @@ BOUND = {"operation": 0.44, "source": 1.1}
 """How far the default controller may lean towards one alternative: conf/strategy/reinforce.yaml."""
 
 
+def scale_for(data: DataSet, layers: int, filters: int) -> Scale:
+    """The scale of a network on `data`."""
+    return Scale(layers, filters, *data.image_shape, len(data.classes))
+
+
 def find(
     data: DataSet,
     run_dir: str | Path,
@@ -45,7 +50,7 @@ def find(
     on = torch.device(device)
     data = data.to(on)
     space = space or EnasMicro()
-    scale = Scale(layers, filters, *data.image_shape, len(data.classes))
+    scale = scale_for(data, layers, filters)
     supernet = Supernet(space, scale, seeded(seed, "weights")).to(on)
     randomness = Randomness(seed, Search.PURPOSES, on)
     training = SharedTraining(supernet, data, randomness, batch_size)
@@ -87,7 +92,7 @@ def fit(
     searched = found.cost["scale"]
     layers = searched["layers"] if layers is None else layers
     filters = searched["filters"] if filters is None else filters
-    scale = Scale(layers, filters, *data.image_shape, len(data.classes))
+    scale = scale_for(data, layers, filters)
     child = Child(space, found.architecture.choices, scale, seeded(seed, "weights"), auxiliary > 0).to(on)
     randomness = Randomness(seed, FinalTraining.PURPOSES, on)
     training = FinalTraining(

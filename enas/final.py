@@ -17,7 +17,7 @@ from enas.descent import Descent
 from enas.errors import UserError
 from enas.interruption import Interruption
 from enas.randomness import Randomness
-from enas.record import Record, peak_memory
+from enas.record import Record, throughput
 from enas.schedule import Cosine
 from enas.space import Noise
 from enas.supernet import Child, load_child, save_child
@@ -153,12 +153,8 @@ class FinalTraining:
             if (valid["accuracy"], -valid["loss"]) > (self.best.get("accuracy", -1.0), -self.best.get("loss", 0.0)):
                 self.best = {**valid, "epoch": self.epoch}
                 save_child(self.child, record.run_dir / BEST)
-        images = self.trained * self.batches.batch_size
-        machine = {
-            "time/images_per_second": images / seconds,
-            "time/epoch_seconds": seconds,
-            "time/peak_memory_mib": peak_memory(self.randomness.device) / 2**20,
-        }
+        work = {"images": self.trained * self.batches.batch_size}
+        machine = throughput(work, seconds, self.randomness.device)
         record.scalars({**values, **machine}, self.epoch * self.batches.steps)
         self.seconds += seconds
         self.trained = 0

@@ -254,6 +254,15 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def throughput(work: Mapping[str, int], seconds: float, device: torch.device) -> dict[str, float]:
+    """The clock's part of an epoch's log: each kind of `work` (images, children) a second, seconds, peak memory."""
+    return {
+        **{f"{TIMING_PREFIX}{kind}_per_second": count / seconds for kind, count in work.items()},
+        f"{TIMING_PREFIX}epoch_seconds": seconds,
+        f"{TIMING_PREFIX}peak_memory_mib": peak_memory(device) / 2**20,
+    }
+
+
 def peak_memory(device: torch.device) -> int:
     """The most memory used so far, in bytes: by torch's tensors on a GPU, by the whole process on a CPU."""
     if device.type == "cuda":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from enas.architecture import Estimates, Genotype
 from enas.draw import draw_cell, plot_comparison, save_svg
-from enas.record import Record, peak_memory
+from enas.record import Record
 from enas.space import Scale, SearchSpace
 from enas.supernet import Child, save_child
 
@@ -153,14 +153,6 @@ class SearchReport:
                 for name, count in zip(decision.alternatives, counts, strict=True):
                     shares[f"policy/{part}/{name}"].append(count / len(rows))
         return {tag: sum(values) / len(values) for tag, values in shares.items()}
-
-    def machine(self, work: Mapping[str, int], seconds: float, device: torch.device) -> dict[str, float]:
-        """Throughput of each kind of `work` (images trained on, children computed) and memory of an epoch."""
-        return {
-            **{f"time/{kind}_per_second": count / seconds for kind, count in work.items()},
-            "time/epoch_seconds": seconds,
-            "time/peak_memory_mib": peak_memory(device) / 2**20,
-        }
 
     def draw(self, row: list[int], title: str, step: int) -> None:
         """Show the cells of a row in TensorBoard."""

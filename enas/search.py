@@ -20,6 +20,7 @@ from enas.estimator import Estimator
 from enas.interruption import Interruption
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
+from enas.record import throughput
 from enas.report import Comparison, Contender, SearchReport
 from enas.space import SearchSpace
 from enas.strategy import Sampler, propose
@@ -74,7 +75,7 @@ class Search:
                         self._stop()
                 steps, estimated = self.trained - trained, (self.updated - updated) * self.plan.samples
                 work = {"images": steps * self.training.batches.batch_size, "children": steps + estimated}
-                machine = self.report.machine(work, time.perf_counter() - started, self.randomness.device)
+                machine = throughput(work, time.perf_counter() - started, self.randomness.device)
                 best = float(self._end_epoch(machine).value.max())
                 bar.set_postfix_str(f"best candidate: {self.report.objective} {best:.4f}")
                 self.seconds += time.perf_counter() - started

@@ -11,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
+from enas.api import scale_for
 from enas.draw import plot_scatter
 from enas.errors import UserError
 from enas.estimator import Estimator
@@ -24,7 +25,7 @@ from enas.supernet import Child, Supernet
 from . import configuration, machine
 from .configuration import Verb, group, key
 from .keys import Kernels, Objective
-from .training import builds_auxiliary, prepare, scale_for, table, train_child
+from .training import builds_auxiliary, prepare, table, train_child
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from enas.api import scale_for
 from enas.errors import UserError
 from enas.estimator import Estimator
 from enas.plan import Limits, Plan
@@ -24,7 +25,6 @@ from enas.train import SharedTraining
 from . import configuration, machine
 from .configuration import Verb, group, key
 from .keys import Kernels, Limit, Objective, SearchNetwork
-from .training import scale_for
 
 PLAN = (
     "epochs",

@@ -11,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
+from enas.api import scale_for
 from enas.errors import UserError
 from enas.files import write_json
 from enas.final import FinalTraining
@@ -21,7 +22,7 @@ from enas.supernet import Child, load_child
 from . import configuration, machine
 from .configuration import Verb, group, key
 from .keys import Init, Kernels, Network
-from .training import builds_auxiliary, scale_for, table, train_child
+from .training import builds_auxiliary, table, train_child
 
 
 @dataclass

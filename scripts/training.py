@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 from enas.data import DataSet
 from enas.final import FinalTraining
 from enas.randomness import Randomness
-from enas.space import Scale
 from enas.supernet import Child
 
 from . import machine
@@ -58,11 +57,6 @@ def prepare(config: DictConfig, child: Child, data: DataSet) -> FinalTraining:
         progress=config.progress,
     )
     return training
-
-
-def scale_for(data: DataSet, layers: int, filters: int) -> Scale:
-    """The scale of a network on `data`."""
-    return Scale(layers, filters, *data.image_shape, len(data.classes))
 
 
 def builds_auxiliary(config: DictConfig) -> bool:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from enas.errors import UserError
-from enas.record import Record, load_checkpoint, manifest, peak_memory
+from enas.record import Record, load_checkpoint, manifest, peak_memory, throughput
 
 
 def events(run_dir: Path) -> EventAccumulator:
@@ -361,3 +361,12 @@ def test_peak_memory_is_in_bytes(monkeypatch: pytest.MonkeyPatch, system: str, u
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5000))
     assert peak_memory(torch.device("cpu")) == 5000 * unit
+
+
+def test_throughput_and_memory() -> None:
+    machine = throughput({"images": 100, "children": 10}, 4.0, torch.device("cpu"))
+    memory = machine.pop("time/peak_memory_mib")
+    assert machine == {
+        "time/images_per_second": 25.0, "time/children_per_second": 2.5, "time/epoch_seconds": 4.0
+    }  # fmt: skip
+    assert 50 < memory < 10**6

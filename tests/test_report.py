@@ -209,15 +209,6 @@ def test_an_epoch_without_updates_has_no_reward(report: SearchReport) -> None:
     assert "search/reward" not in (report.record.run_dir / "metrics.jsonl").read_text()
 
 
-def test_throughput_and_memory(report: SearchReport) -> None:
-    machine = report.machine({"images": 100, "children": 10}, 4.0, CPU)
-    memory = machine.pop("time/peak_memory_mib")
-    assert machine == {
-        "time/images_per_second": 25.0, "time/children_per_second": 2.5, "time/epoch_seconds": 4.0
-    }  # fmt: skip
-    assert 50 < memory < 10**6
-
-
 def test_a_row_is_drawn_on_the_way(report: SearchReport) -> None:
     report.draw(ROWS[0].tolist(), "best candidate of epoch 2", 4)
     events = logged(report)

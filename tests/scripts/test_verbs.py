@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
+from enas.api import scale_for
 from enas.data import DATA, DataSet
 from enas.descent import Descent
 from enas.estimator import Shared
@@ -151,7 +152,7 @@ def test_no_data_set_lacks_its_choice() -> None:
 def build_search(config: DictConfig) -> Search:
     """What the command builds before it starts."""
     data, space = instantiate(config.data), instantiate(config.space)
-    scale = training.scale_for(data, config.network.layers, config.network.filters)
+    scale = scale_for(data, config.network.layers, config.network.filters)
     supernet = Supernet(space, scale, seeded(config.seed, "weights"))
     randomness = Randomness(config.seed, Search.PURPOSES, CPU)
     shared = instantiate(config.train, _partial_=True)(
@@ -202,7 +203,7 @@ def build_final(config: DictConfig, layers: int, filters: int) -> FinalTraining:
     data = instantiate(config.data)
     space = EnasMicro(5)
     row = space.random(1, seeded(0, "row"))[0].tolist()
-    scale = training.scale_for(data, layers, filters)
+    scale = scale_for(data, layers, filters)
     child = Child(space, row, scale, seeded(0, "weights"), training.builds_auxiliary(config))
     return training.prepare(config, child, data)
 
@@ -338,7 +339,7 @@ def test_a_supernet_is_ranked(enas: Call, searched: Path) -> None:
     state = load_checkpoint(searched / "checkpoint.pt")
     _, space = load_genotype(searched / "genotype.json")
     data = instantiate(composed("search").data)
-    supernet = Supernet(space, training.scale_for(data, 1, 4), seeded(0, "any"))
+    supernet = Supernet(space, scale_for(data, 1, 4), seeded(0, "any"))
     supernet.load_state_dict(state["training"]["supernet"])
     rows = torch.tensor([entry["choices"] for entry in content["children"]])
     expected = Shared(supernet, data, batch_size=256).estimate(rows)

@@ -1,0 +1,71 @@
+// Every operation of the library on one page: its name and its schema. Each has a CPU twin (csrc/cpu) and a CUDA twin
+// (csrc/cuda) under the same name; enas/kernels/native.py gives them gradients and shapes; enas/kernels/reference.py is
+// their definition. To add an operation, copy what `null` has in these places.
+//
+// Tensors are contiguous and channels-last: images [M, B, H, W, C], M children of B images; an input with M = 1 is shared
+// by all children. Images are float32, float64 or bfloat16; weights and statistics are float32, with float64 images
+// float64. Statistics are [M, N, 2, C]: mean and biased variance of N normalisations, (0, 1) where one was not used.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(enas, m) {
+  // A copy of x: the template of an operation, and the price of calling one.
+  m.def("null(Tensor x) -> Tensor");
+
+  // One half of a separable convolution: [affine,] ReLU, depthwise k x k, pointwise. x [M, B, H, W, C],
+  // affine [M, 2, C] (factor, offset), depthwise [k, k, C], pointwise [C, C'] -> z [M, B, H', W', C'] and its
+  // statistics [M, 2, C'] (mean, biased variance). k is 3, 5 or 7, stride and dilation 1 or 2.
+  m.def(
+      "sepconv_half(Tensor x, Tensor? affine, Tensor depthwise, Tensor pointwise, int stride, int dilation)"
+      " -> (Tensor z, Tensor statistics)");
+  // dz is the whole gradient of z. -> dx, daffine [M, 2, C] (empty without affine), ddepthwise, dpointwise.
+  m.def(
+      "sepconv_half_backward(Tensor dz, Tensor x, Tensor? affine, Tensor depthwise, Tensor pointwise, int stride,"
+      " int dilation) -> (Tensor, Tensor, Tensor, Tensor)");
+
+  // A doubled separable convolution, (ReLU, depthwise, pointwise, batch norm) twice: depthwise [2, k, k, C],
+  // pointwise [2, C, C], gain and bias [2, C], statistics given or None. `slots` is 2 to keep what backward needs, else
+  // 0. -> out [M, B, H', W', C], saved [M, slots, B, H', W', C] (the two outputs before their batch norms),
+  // used [M, 2, 2, C].
+  m.def(
+      "separable(Tensor x, Tensor depthwise, Tensor pointwise, Tensor gain, Tensor bias, Tensor? statistics, int stride,"
+      " int slots) -> (Tensor out, Tensor saved, Tensor used)");
+  // `given` says that `used` was given and not of the batch. -> dx, ddepthwise, dpointwise, dgain, dbias.
+  m.def(
+      "separable_backward(Tensor grad, Tensor x, Tensor depthwise, Tensor pointwise, Tensor gain, Tensor bias, int stride,"
+      " Tensor saved, Tensor used, bool given) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+
+  // One cell for M children, told by routes int32 [M, E, 3]; see reference.cell. `weights` are the tensors of CellWeights
+  // in order: separable3 and separable5 (depthwise, pointwise, gain, bias), identity, loose and, where the output is
+  // projected, project (weight, gain, bias). `slots` is 0 to keep nothing, or the tensors kept for backward:
+  // cell_slots(routes, stride) on the CPU, csrc/layout.h's cell_slots_at_most on CUDA, which cannot look.
+  // -> out [M, B, H', W', C''], saved [M, slots, B, H', W', C], used [M, 2E + 3, 2, C].
+  m.def(
+      "cell(Tensor input0, Tensor input1, Tensor routes, Tensor[] weights, int[] block, int[] loose_row, Tensor? scale,"
+      " Tensor? statistics, int stride, int slots) -> (Tensor out, Tensor saved, Tensor used)");
+  // -> dinput0, dinput1, dscale (empty without scale), and a gradient for each of `weights`, zero in rows not used.
+  m.def(
+      "cell_backward(Tensor grad, Tensor input0, Tensor input1, Tensor routes, Tensor[] weights, int[] block,"
+      " int[] loose_row, Tensor? scale, int stride, Tensor saved, Tensor used, bool given)"
+      " -> (Tensor, Tensor, Tensor, Tensor[])");
+  // The most tensors that a child of these routes (on the CPU) keeps for backward.
+  m.def("cell_slots(Tensor routes, int stride) -> int");
+
+  // ReLU, 1x1 convolution or (reduced) factorised reduction, batch norm. weight [C, C'], gain and bias [C'].
+  // -> out, z (before the batch norm), used [M, 1, 2, C'].
+  m.def(
+      "pointwise_norm(Tensor x, Tensor weight, Tensor gain, Tensor bias, Tensor? statistics, bool reduced)"
+      " -> (Tensor out, Tensor z, Tensor used)");
+  // -> dx, dweight, dgain, dbias.
+  m.def(
+      "pointwise_norm_backward(Tensor grad, Tensor x, Tensor weight, Tensor gain, Tensor z, Tensor used, bool given,"
+      " bool reduced) -> (Tensor, Tensor, Tensor, Tensor)");
+
+  // Dense k x k convolution, padded by k / 2, and batch norm. kernel [k, k, C, C'] -> out, z, used [M, 1, 2, C'].
+  m.def(
+      "convolution_norm(Tensor x, Tensor kernel, Tensor gain, Tensor bias, Tensor? statistics)"
+      " -> (Tensor out, Tensor z, Tensor used)");
+  // -> dx (empty unless `wanted`), dkernel, dgain, dbias.
+  m.def(
+      "convolution_norm_backward(Tensor grad, Tensor x, Tensor kernel, Tensor gain, Tensor z, Tensor used, bool given,"
+      " bool wanted) -> (Tensor, Tensor, Tensor, Tensor)");
+}

@@ -1,0 +1,35 @@
+// The table of one instruction set; setup.py compiles this file once for each.
+#include "linear.h"
+#include "pool.h"
+
+namespace enas::ENAS_LEVEL {
+
+template <class A>
+int64_t half_prepared(const Half& half) {
+  return HalfPlan<A>(half).prepared();
+}
+template <class A>
+int64_t channel_scratch(int channels) {
+  return 4 * (repeated_size<A>(channels) + LANES<A>);
+}
+
+template <class S>
+const Level<S>& table();
+
+#define ENAS_TABLE(S, A)                                                                                             \
+  template <>                                                                                                        \
+  const Level<S>& table<S>() {                                                                                       \
+    static const Level<S> entries = {                                                                                \
+      half_prepared<A>, half_prepare<A>, half_gradients<A>, half_add_gradients<A>, linear_prepared<A>,               \
+      linear_prepare<A>, linear_gradients<A>, linear_add_gradients<A>, dense_prepared<A>, dense_prepare<A>,          \
+      dense_gradients<A>, dense_add_gradients<A>, half_scratch<A>, half_forward<S, A>, half_backward<S, A>,          \
+      linear_scratch<A>, linear_forward<S, A>, linear_backward<S, A>, dense_scratch<A>, dense_forward<S, A>,         \
+      dense_backward<S, A>, finish<S, A>, norm_gradient<S, A>, norm_sums<S, A>, add_affine<S, A>,                    \
+      pool_forward<S, A>, pool_backward<S, A>, widen_all<S, A>, narrow_all<S, A>, channel_scratch<A>};                      \
+    return entries;                                                                                                  \
+  }
+ENAS_TABLE(float, float)
+ENAS_TABLE(double, double)
+ENAS_TABLE(BFloat16, float)
+
+}  // namespace enas::ENAS_LEVEL

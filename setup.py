@@ -53,7 +53,7 @@ class BuildKernels(build_ext):
 
         root = Path(torch.__path__[0])
         includes = [f"-I{SOURCES}", "-isystem", str(root / "include")]
-        strict = ["-Wall", "-Wextra", "-Werror"]
+        strict = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
         cxx = [compiler, "-c", "-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", *strict, TARGET, *includes]
         scratch = Path(self.build_temp)
         scratch.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,151 @@
+// Batches of images over threads, and the batch norms that join them again. Whatever is summed over images is summed in
+// their order, in double or in fixed blocks, so that no result depends on the number of threads.
+#pragma once
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "../formulas.h"
+#include "tensors.h"
+
+namespace enas {
+
+// `numbers` numbers of scratch of the calling thread, aligned for any vector; their content is left over.
+template <class A>
+inline A* thread_scratch(int64_t numbers) {
+  struct Buffer {
+    char* memory = nullptr;
+    size_t size = 0;
+    ~Buffer() { std::free(memory); }
+  };
+  static thread_local Buffer buffer;
+  const size_t wanted = (numbers * sizeof(A) + 4095) / 4096 * 4096;
+  if (buffer.size < wanted) {
+    std::free(buffer.memory);
+    buffer.memory = static_cast<char*>(std::aligned_alloc(4096, wanted));
+    STD_TORCH_CHECK(buffer.memory != nullptr, "no memory for scratch");
+    std::memset(buffer.memory, 0, wanted);
+    buffer.size = wanted;
+  }
+  return reinterpret_cast<A*>(buffer.memory);
+}
+
+// f(job) for all jobs, spread over threads.
+template <class F>
+inline void parallel(int64_t jobs, F f) {
+  torch::stable::parallel_for(0, jobs, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t job = begin; job < end; ++job) f(job);
+  });
+}
+
+// Weight gradients are summed in this many blocks of images, then over the blocks in their order.
+constexpr int64_t BLOCKS = 16;
+
+struct ImageBlocks {
+  int64_t images, count;
+  explicit ImageBlocks(int64_t images) : images(images), count(std::min(images, BLOCKS)) {}
+  int64_t begin(int64_t block) const { return block * images / count; }
+  int64_t end(int64_t block) const { return (block + 1) * images / count; }
+};
+
+// Gradients of `halves` weight sets, one buffer a block of images, reduced into the first.
+template <class A>
+class BlockGradients {
+ public:
+  BlockGradients(int64_t blocks, std::vector<int64_t> sizes) : blocks_(blocks), sizes_(std::move(sizes)) {
+    for (int64_t size : sizes_) {
+      begins_.push_back(total_);
+      total_ += (size + 15) / 16 * 16;
+    }
+    memory_.reset(new A[blocks_ * total_]);
+  }
+  // To be called by the job of `block` before it adds.
+  void clear(int64_t block) { std::memset(at(block, 0), 0, total_ * sizeof(A)); }
+  A* at(int64_t block, int64_t set) { return memory_.get() + block * total_ + (begins_.empty() ? 0 : begins_[set]); }
+  // Afterwards at(0, set) holds the sum over all blocks.
+  void reduce() {
+    constexpr int64_t PIECE = 4096;
+    parallel((total_ + PIECE - 1) / PIECE, [&](int64_t piece) {
+      const int64_t begin = piece * PIECE, size = std::min(PIECE, total_ - begin);
+      for (int64_t block = 1; block < blocks_; ++block)
+        level<A>().widen(size, memory_.get() + block * total_ + begin, A(1), memory_.get() + begin, true);
+    });
+  }
+
+ private:
+  int64_t blocks_, total_ = 0;
+  std::vector<int64_t> sizes_, begins_;
+  std::unique_ptr<A[]> memory_;
+};
+
+// One batch norm of one child: its statistics and, from them, what is applied on load.
+template <class A>
+struct Norm {
+  std::vector<A> factor, offset, mean;
+  std::vector<A> on_grad, on_z, constant;  // of backward
+
+  Load<A> load() const { return {factor.data(), offset.data()}; }
+
+  // From the statistics `used` [2][channels].
+  void set(int channels, const A* used, const A* gain, const A* bias) {
+    factor.resize(channels);
+    offset.resize(channels);
+    mean.assign(used, used + channels);
+    for (int c = 0; c < channels; ++c) {
+      const Affine<A> affine = norm_affine(used[c], used[channels + c], gain[c], bias[c]);
+      factor[c] = affine.factor;
+      offset[c] = affine.offset;
+    }
+  }
+
+  // From the sums [images][2][channels] of dy and dy * (z - mean); adds to the gradients of gain and bias.
+  void set_backward(int channels, const A* used, const A* gain, const A* sums, int64_t images, int64_t pixels,
+                    bool given, A* dgain, A* dbias) {
+    std::vector<double> totals(2 * channels, 0.0);
+    for (int64_t image = 0; image < images; ++image)
+      for (int i = 0; i < 2 * channels; ++i) totals[i] += sums[image * 2 * channels + i];
+    on_grad.resize(channels);
+    on_z.resize(channels);
+    constant.resize(channels);
+    for (int c = 0; c < channels; ++c) {
+      const auto backward = norm_backward<double>(used[c], used[channels + c], gain[c], totals[c],
+                                                  totals[channels + c], double(images) * double(pixels), given);
+      on_grad[c] = A(backward.on_grad);
+      on_z[c] = A(backward.on_z);
+      constant[c] = A(backward.constant);
+      dgain[c] += A(backward.dgain);
+      dbias[c] += A(backward.dbias);
+    }
+  }
+  Gradient<A> gradient(const A* dy, A scale) const {
+    return {dy, scale, on_grad.data(), on_z.data(), constant.data()};
+  }
+};
+
+// Mean and biased variance [2][channels] over images of `pixels` each, from moments [images][3][channels]. Distances to
+// the first image's mean keep a constant channel at variance 0.
+template <class A>
+inline void merge_moments(int64_t images, int64_t pixels, int channels, const A* moments, A* used) {
+  std::vector<double> first(channels), sum(channels, 0.0), squares(channels, 0.0), within(channels, 0.0);
+  const double count = double(pixels);
+  for (int64_t image = 0; image < images; ++image) {
+    const A *shift = moments + image * 3 * channels, *one = shift + channels, *two = one + channels;
+    for (int c = 0; c < channels; ++c) {
+      const double mean = double(one[c]) / count, here = double(shift[c]) + mean;
+      if (image == 0) first[c] = here;
+      const double distance = here - first[c];
+      sum[c] += distance;
+      squares[c] += distance * distance;
+      within[c] += std::max(double(two[c]) - double(one[c]) * mean, 0.0);
+    }
+  }
+  for (int c = 0; c < channels; ++c) {
+    const double mean = sum[c] / double(images);
+    const double between = std::max(squares[c] - sum[c] * mean, 0.0) * count;
+    used[c] = A(first[c] + mean);
+    used[channels + c] = A((within[c] + between) / (double(images) * count));
+  }
+}
+
+}  // namespace enas

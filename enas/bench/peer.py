@@ -85,7 +85,7 @@ class PeerReduction(nn.Module):
     def __init__(self, inputs: int, outputs: int, blocks: int = 1, rectified: bool = False):
         super().__init__()
         self.rectified = rectified
-        self.half = (outputs + 1) // 2
+        self.even_channels = (outputs + 1) // 2
         self.weight = nn.Parameter(torch.empty(blocks, outputs, inputs))
         self.norm = norm(outputs)
 
@@ -94,11 +94,11 @@ class PeerReduction(nn.Module):
         if self.rectified:
             x = functional.relu(x)
         weight = _joined(self.weight, blocks)
-        even = functional.conv2d(x, weight[: self.half], stride=2)
+        even = functional.conv2d(x, weight[: self.even_channels], stride=2)
         height, width = x.shape[2:]
         if height % 2 or width % 2:  # the last odd pixel lies outside
             x = functional.pad(x, (0, width % 2, 0, height % 2))
-        odd = functional.conv2d(x[:, :, 1:, 1:], weight[self.half :], stride=2)
+        odd = functional.conv2d(x[:, :, 1:, 1:], weight[self.even_channels :], stride=2)
         out: Tensor = self.norm(torch.cat([even, odd], dim=1))
         return out
 

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from conformance import CELL_SPACES, generator
-from tolerances import assert_same
 from torch.nn import functional
 
+from conformance import CELL_SPACES, generator
 from enas.bench.peer import PeerDescent, PeerNetwork
 from enas.descent import Descent
 from enas.space import EnasMicro, Scale, SearchSpace
 from enas.space.cells import CellNetwork
 from enas.supernet import Supernet
+from tolerances import assert_same
 
 SIZES = {"even": (8, 12), "odd": (7, 9)}
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from enas.bench.machine import Precision
+from enas.bench.machine import peer_precision
 from enas.bench.timing import Call, Samples, median, ratios
+from enas.precision import STORAGE
 
 OURS = "ours"
 LAYOUTS: Mapping[str, torch.memory_format] = {
@@ -36,10 +37,15 @@ class Setting:
     """
 
     device: torch.device
-    precision: Precision
+    precision: str
     batch_size: int
     seed: int = 0
     compiled: bool = False
+
+    @property
+    def storage(self) -> torch.dtype:
+        """The type our side stores images in."""
+        return STORAGE[self.precision]
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def results(case: Case, samples: Mapping[str, Samples], setting: Setting, kernel
                 name,
                 *ratio,
                 n=len(ours.seconds),
-                peer_precision=peer_precision(setting.precision),
+                peer_precision=peer_precision(setting.precision, setting.device),
                 batch_size=setting.batch_size,
                 threads=torch.get_num_threads(),
                 kernels=kernels,
@@ -134,11 +140,6 @@ def results(case: Case, samples: Mapping[str, Samples], setting: Setting, kernel
             )
         )
     return found
-
-
-def peer_precision(precision: Precision) -> str:
-    """The peer's setting for one of ours, in words."""
-    return {"fp32": "fp32, tf32 off", "tf32": "tf32 on", "bf16": "autocast to bf16"}[precision]
 
 
 def device_name(device: torch.device) -> str:

@@ -77,13 +77,12 @@ class Operation:
 
 def cases(setting: Setting) -> Iterator[Case]:
     """Every operation, forward and forward with backward."""
-    size = 2 if setting.precision == "bf16" else 4
     for operation in operations(setting.batch_size):
         for backward in (False, True):
             yield Case(
                 f"{operation.name}/{'fwd+bwd' if backward else 'fwd'}",
                 partial(_sides, operation, setting, backward),
-                size * (operation.forward + (operation.backward if backward else 0)),
+                setting.storage.itemsize * (operation.forward + (operation.backward if backward else 0)),
                 2 * operation.macs * ((2 + operation.input_wanted) if backward else 1),
             )
 
@@ -224,7 +223,7 @@ def _sides(operation: Operation, setting: Setting, backward: bool) -> Sides:
     generator, device = seeded(setting.seed, operation.name), setting.device
     shape = operation.shape
     images = torch.randn(shape.batch, shape.size, shape.size, shape.inputs, generator=generator).to(device)
-    stored = images.to(torch.bfloat16) if setting.precision == "bf16" else images
+    stored = images.to(setting.storage)
     ours, weights, module = operation.make(generator, device)
     wanted = operation.input_wanted
     calls, absent = {OURS: _call(ours, stored.unsqueeze(0), weights, wanted, backward)}, {}

@@ -1,4 +1,4 @@
-"""The machine that a comparison runs on: its allocator, its precision, and what it can do at most."""
+"""The machine that a comparison runs on: its allocator, the peer's precision, and what it can do at most."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import ctypes
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from enas.errors import UserError
-
-Precision = Literal["fp32", "tf32", "bf16"]
+from enas.precision import STORAGE
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1
 """Settings of glibc's mallopt(3)."""
@@ -31,21 +29,21 @@ def keep_memory() -> bool:
     return bool(mallopt(MMAP_MAX, 0)) and bool(mallopt(TRIM_THRESHOLD, 2**31 - 1))
 
 
-def set_precision(precision: Precision, device: torch.device) -> None:
-    """Have torch's convolutions and products, the peer's, compute in `precision`: tf32 only where it is asked for.
+def tune_peer() -> None:
+    """Give the peer the fastest of cuDNN's algorithms for each shape."""
+    torch.backends.cudnn.benchmark = True
 
-    Raises UserError for tf32 on a CPU, which has none.
-    """
+
+def peer_precision(precision: str, device: torch.device) -> str:
+    """What plain PyTorch computes in where ours is `precision`, in words."""
     if precision == "tf32" and device.type != "cuda":
-        raise UserError(f"precision=tf32: a {device.type} device has none; allowed are fp32 and bf16")
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = True  # the peer gets its fastest algorithms
+        return "fp32, no tf32 on this device"
+    return {"fp32": "fp32, tf32 off", "tf32": "tf32 on", "bf16": "autocast to bf16"}[precision]
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """What a user of plain PyTorch puts around a forward pass for bf16."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if STORAGE[precision] is torch.bfloat16 else nullcontext()
 
 
 def synchronise(device: torch.device) -> Callable[[], None]:
@@ -67,14 +65,13 @@ class Limits(NamedTuple):
 
 
 def measure_limits(
-    device: torch.device, precision: Precision, clock: Callable[[], float] = time.perf_counter, runs: int = 10
+    device: torch.device, precision: str, clock: Callable[[], float] = time.perf_counter, runs: int = 10
 ) -> Limits:
     """The copy rate and the matrix rate in `precision`, each the best of some runs."""
     elements, side = (2**28, 8192) if device.type == "cuda" else (2**25, 1536)
     source = torch.zeros(elements, device=device)
     target = torch.zeros_like(source)
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    one = torch.randn(side, side, device=device).to(kind)
+    one = torch.randn(side, side, device=device).to(STORAGE[precision])
     out = torch.empty_like(one)
     wait = synchronise(device)
 

@@ -80,9 +80,8 @@ def work(scale: Scale, rows: Tensor, setting: Setting) -> tuple[float, float]:
                 factor = 4 if feed.calibration == "reduction" else 1
                 pixels = placement.height * placement.width
                 elements += pixels * (factor * feed.channels + 3 * placement.filters)
-    size = 2 if setting.precision == "bf16" else 4
     macs = float(space.cost(rows, scale).macs.double().mean())
-    return size * setting.batch_size * elements, 2 * setting.batch_size * macs
+    return setting.storage.itemsize * setting.batch_size * elements, 2 * setting.batch_size * macs
 
 
 def noise(setting: Setting) -> DataSet:
@@ -116,7 +115,7 @@ class Contestants:
 def step_of_ours(supernet: Supernet, setting: Setting, rows: Tensor, inputs: Tensor, labels: Tensor) -> Call:
     """A training step on inputs [B, H, W, C], as `enas.train` does it."""
     descent = Descent(supernet.named_parameters(), MOMENTUM, weight_decay=WEIGHT_DECAY, clip=CLIP)
-    rows, inputs = rows.to(setting.device), stored(inputs, setting).unsqueeze(0)
+    rows, inputs = rows.to(setting.device), inputs.to(setting.storage).unsqueeze(0)
 
     def step(iteration: int) -> None:
         place = iteration % len(rows)
@@ -149,11 +148,6 @@ def batch(setting: Setting) -> tuple[Tensor, Tensor]:
     return torch.randn(shape, generator=generator).to(setting.device), labels.to(setting.device)
 
 
-def stored(inputs: Tensor, setting: Setting) -> Tensor:
-    """Images in the type that our side keeps them in."""
-    return inputs.to(torch.bfloat16) if setting.precision == "bf16" else inputs
-
-
 def to_planes(inputs: Tensor, layout: str) -> Tensor:
     """[B, H, W, C] as the peer has it."""
     return inputs.permute(0, 3, 1, 2).contiguous(memory_format=LAYOUTS[layout])
@@ -170,7 +164,9 @@ def _step(setting: Setting, rows: Tensor) -> Sides:
 def _score(setting: Setting, data: DataSet, scale: Scale, rows: Tensor) -> Sides:
     both = Contestants(scale, setting)
     count = min(setting.batch_size, len(data.valid))
-    estimator = Shared(both.supernet, data, batch_size=count, images=count, children=CHILDREN)
+    estimator = Shared(
+        both.supernet, data.stored_as(setting.storage), batch_size=count, images=count, children=CHILDREN
+    )
     choices, on_device = rows.tolist(), rows.to(setting.device)
 
     def ours(iteration: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from enas.bench.machine import peer_precision
 from enas.bench.timing import Call, Samples, median, ratios
@@ -27,6 +27,11 @@ Module = TypeVar("Module", bound=nn.Module)
 def in_layout(module: Module, layout: str, device: torch.device) -> Module:
     """The module itself, on `device`, its convolutions' weights stored as `LAYOUTS` says."""
     return module.to(device).to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload,no-any-return]
+
+
+def to_planes(inputs: Tensor, layout: str) -> Tensor:
+    """[B, H, W, C] as the peer has it."""
+    return inputs.permute(0, 3, 1, 2).contiguous(memory_format=LAYOUTS[layout])
 
 
 @dataclass(frozen=True)

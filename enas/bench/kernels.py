@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from enas import kernels
-from enas.bench.cases import COMPILED, LAYOUTS, OURS, Case, Setting, Sides, in_layout
+from enas.bench.cases import COMPILED, LAYOUTS, OURS, Case, Setting, Sides, in_layout, to_planes
 from enas.bench.machine import autocast
 from enas.bench.peer import PeerCell, PeerPointwise, PeerReduction, PeerSeparable, norm
 from enas.bench.timing import Call
@@ -20,7 +21,7 @@ from enas.space.cells import Cell
 from enas.space.enas_micro import OPERATIONS
 from enas.space.operations import pointwise_cost
 from enas.space.rows import KeptRows, PointwiseTable, SeparableTable, he_normal
-from enas.space.stacking import Feed, Placement
+from enas.space.stacking import Feed, Placement, halve
 
 PUBLISHED = [(channels, size, kernel) for channels, size in ((20, 32), (40, 16), (80, 8)) for kernel in (3, 5)]
 """Channels, side of the image and of the filter: the separable convolutions of the published search."""
@@ -41,19 +42,30 @@ class Shape:
     stride: int = 1
 
     @property
+    def input(self) -> tuple[int, int, int, int]:
+        """[B, H, W, C]."""
+        return self.batch, self.size, self.size, self.inputs
+
+    @property
+    def output(self) -> tuple[int, int, int, int]:
+        """[B, H', W', C']."""
+        size = halve(self.size, self.stride)
+        return self.batch, size, size, self.outputs
+
+    @property
     def read(self) -> int:
         """Elements of the input."""
-        return self.batch * self.size**2 * self.inputs
+        return math.prod(self.input)
 
     @property
     def pixels(self) -> int:
         """Pixels of the output."""
-        return self.batch * (-(-self.size // self.stride)) ** 2
+        return math.prod(self.output[:3])
 
     @property
     def written(self) -> int:
         """Elements of the output."""
-        return self.pixels * self.outputs
+        return math.prod(self.output)
 
 
 @dataclass(frozen=True)
@@ -221,24 +233,27 @@ def _cell(shape: Shape, code: int, name: str) -> Operation:
 def _sides(operation: Operation, setting: Setting, backward: bool) -> Sides:
     """Ours and the peers on equal numbers. Both directions go through autograd, forward too: as in training."""
     generator, device = seeded(setting.seed, operation.name), setting.device
-    shape = operation.shape
-    images = torch.randn(shape.batch, shape.size, shape.size, shape.inputs, generator=generator).to(device)
-    stored = images.to(setting.storage)
     ours, weights, module = operation.make(generator, device)
-    wanted = operation.input_wanted
-    calls, absent = {OURS: _call(ours, stored.unsqueeze(0), weights, wanted, backward)}, {}
+    images, gradients = (
+        torch.randn(shape, generator=generator).to(device, setting.storage)
+        for shape in (operation.shape.input, operation.shape.output)
+    )
+
+    def call(compute: Ours, x: Tensor, own: Sequence[Tensor], gradient: Tensor) -> Call:
+        return _call(compute, x.requires_grad_(operation.input_wanted), own, gradient if backward else None)
 
     def peer(layout: str, compiled: bool) -> Call:
         own = in_layout(copy.deepcopy(module), layout, device)
-        x = stored.permute(0, 3, 1, 2).contiguous(memory_format=LAYOUTS[layout])
         compute: Ours = torch.compile(own, dynamic=False) if compiled else own
 
-        def call(planes: Tensor) -> Tensor:
+        def in_precision(planes: Tensor) -> Tensor:
             with autocast(setting.precision, device):
                 return compute(planes)
 
-        return _call(call, x, list(own.parameters()), wanted, backward)
+        return call(in_precision, to_planes(images, layout), list(own.parameters()), to_planes(gradients, layout))
 
+    calls = {OURS: call(ours, images.unsqueeze(0).clone(), weights, gradients.unsqueeze(0))}
+    absent = {}
     for layout in LAYOUTS:
         calls[layout] = peer(layout, compiled=False)
     if setting.compiled:
@@ -249,21 +264,17 @@ def _sides(operation: Operation, setting: Setting, backward: bool) -> Sides:
     return Sides(calls, absent)
 
 
-def _call(compute: Ours, x: Tensor, weights: Sequence[Tensor], input_wanted: bool, backward: bool) -> Call:
-    x = x.detach().requires_grad_(input_wanted)
-    out = compute(x)
-    grad = torch.randn_like(out)
-    asked = [x, *weights] if input_wanted else list(weights)
-    gradients = torch.autograd.grad(out, asked, grad, allow_unused=True)
-    used = [tensor for tensor, gradient in zip(asked, gradients, strict=True) if gradient is not None]
-
-    def forward(_: int) -> None:
-        compute(x)
-
-    def both(_: int) -> None:
-        torch.autograd.grad(compute(x), used, grad)
-
-    return both if backward else forward
+def _call(compute: Ours, x: Tensor, weights: Sequence[Tensor], gradient: Tensor | None) -> Call:
+    """The forward pass, which gives the output; or, told the output's gradient, both passes, which give those of x,
+    where it wants one, and of the weights that take part.
+    """
+    if gradient is None:
+        compute(x)  # a compiler that fails does so here
+        return lambda _: compute(x)
+    asked = [tensor for tensor in (x, *weights) if tensor.requires_grad]
+    found = torch.autograd.grad(compute(x), asked, gradient, allow_unused=True)
+    used = [tensor for tensor, own in zip(asked, found, strict=True) if own is not None]
+    return lambda _: torch.autograd.grad(compute(x), used, gradient)
 
 
 def _leaves(weights: Sequence[Tensor], device: torch.device) -> list[Tensor]:

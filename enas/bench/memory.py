@@ -19,9 +19,10 @@ from typing import Any
 import torch
 
 from enas import kernels, precision
+from enas.bench import networks
 from enas.bench.cases import LAYOUTS, OURS, Result, Setting, device_name
 from enas.bench.machine import peer_precision, tune_peer
-from enas.bench.networks import PUBLISHED, Contestants, batch, sample, step_of_ours, step_of_peer
+from enas.bench.networks import Contestants, batch, sample, step_of_ours, step_of_peer
 from enas.bench.timing import Call, median
 from enas.errors import UserError
 
@@ -81,7 +82,7 @@ def measure(task: dict[str, Any]) -> int:
     precision.select(task["precision"])
     tune_peer()
     side = task["side"]
-    sides = Contestants(PUBLISHED, setting, [] if side == OURS else [side])
+    sides = Contestants(networks.PUBLISHED, setting, [] if side == OURS else [side])
 
     def step_at(setting: Setting) -> Call:
         rows, (inputs, labels) = sample(setting), batch(setting)

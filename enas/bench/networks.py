@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enas.api import scale_for
-from enas.bench.cases import LAYOUTS, OURS, Case, Setting, Sides, in_layout
+from enas.bench.cases import LAYOUTS, OURS, Case, Setting, Sides, in_layout, to_planes
 from enas.bench.machine import autocast
 from enas.bench.peer import PeerDescent, PeerNetwork
 from enas.bench.timing import Call
@@ -117,10 +117,11 @@ def step_of_ours(supernet: Supernet, setting: Setting, rows: Tensor, inputs: Ten
     descent = Descent(supernet.named_parameters(), MOMENTUM, weight_decay=WEIGHT_DECAY, clip=CLIP)
     rows, inputs = rows.to(setting.device), inputs.to(setting.storage).unsqueeze(0)
 
-    def step(iteration: int) -> None:
+    def step(iteration: int) -> Tensor:
         place = iteration % len(rows)
-        logits = supernet(inputs, rows[place : place + 1])[0]
-        descent.step(functional.cross_entropy(logits, labels), RATE)
+        loss = functional.cross_entropy(supernet(inputs, rows[place : place + 1])[0], labels)
+        descent.step(loss, RATE)
+        return loss.detach()
 
     return step
 
@@ -132,10 +133,11 @@ def step_of_peer(
     descent = PeerDescent(peer, MOMENTUM, WEIGHT_DECAY, CLIP)
     planes, choices = to_planes(inputs, layout), rows.tolist()
 
-    def step(iteration: int) -> None:
+    def step(iteration: int) -> Tensor:
         with autocast(setting.precision, setting.device):
             loss = functional.cross_entropy(peer(planes, choices[iteration % len(choices)]), labels)
         descent.step(loss, RATE)
+        return loss.detach()
 
     return step
 
@@ -146,11 +148,6 @@ def batch(setting: Setting) -> tuple[Tensor, Tensor]:
     shape = (setting.batch_size, PUBLISHED.height, PUBLISHED.width, PUBLISHED.channels)
     labels = torch.arange(setting.batch_size) % PUBLISHED.classes
     return torch.randn(shape, generator=generator).to(setting.device), labels.to(setting.device)
-
-
-def to_planes(inputs: Tensor, layout: str) -> Tensor:
-    """[B, H, W, C] as the peer has it."""
-    return inputs.permute(0, 3, 1, 2).contiguous(memory_format=LAYOUTS[layout])
 
 
 def _step(setting: Setting, rows: Tensor) -> Sides:

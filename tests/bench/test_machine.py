@@ -51,7 +51,7 @@ from enas.bench.machine import keep_memory
 
 assert keep_memory()
 torch.set_num_threads(1)
-for _ in range(3):
+for _ in range(8):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(2**24)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -61,6 +61,5 @@ for _ in range(3):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_freed_memory_is_kept_and_used_again_without_page_faults() -> None:
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
-    first, *later = map(int, done.stdout.split())
-    assert first > 1000
-    assert max(later) < 100
+    faults = [int(line) for line in done.stdout.split()]
+    assert max(faults[4:]) < 10  # the first ones may find two places to take turns in

@@ -54,7 +54,7 @@ def test_a_line_shows_the_distance_to_the_limits() -> None:
     assert "copy 20.0 GB/s (read and written), matrix product 180.0 GFLOP/s" in heading[0]
     assert len(heading[-1]) == len(line)
     assert line.split()[:9] == ["sepconv/C20H32k3/fwd", "2.00", "0.020", "10.0", "50%", "0.090", "45.0", "25%", "1.00"]
-    assert line.endswith("12.00 6.00 [5.00, 6.00]           6.00 3.00 [2.00, 3.00]")
+    assert line.endswith("12.00 6.00 [5.00, 6.00]         6.00 3.00 [2.00, 3.00]")
 
 
 def test_an_absent_peer_is_told_with_its_reason() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,13 @@ class Moment(NamedTuple):
         """Mean and biased variance, [2, C]."""
         variance = (self.inverse.square().reciprocal() - EPSILON).clamp_min(0.0)
         return torch.stack([self.mean, variance])
+
+
+def stack_moments(moments: Sequence[Sequence[Moment | None]], norms: int, blank: Tensor) -> Tensor:
+    """Those of all children, [M, norms, 2, C], (0, 1) where one was unused; `blank` [C] has their type and device."""
+    unused = torch.stack([torch.zeros_like(blank), torch.ones_like(blank)])
+    children = [torch.stack([unused if moment is None else moment.tensor() for moment in child]) for child in moments]
+    return torch.stack(children) if children else blank.new_empty(0, norms, 2, blank.shape[0])
 
 
 def widen(x: Tensor) -> Tensor:

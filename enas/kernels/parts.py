@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,13 @@ class Moment(NamedTuple):
         """Mean and biased variance, [2, C]."""
         variance = (self.inverse.square().reciprocal() - EPSILON).clamp_min(0.0)
         return torch.stack([self.mean, variance])
+
+
+def stack_moments(moments: Sequence[Sequence[Moment | None]], norms: int, blank: Tensor) -> Tensor:
+    """Those of all children, [M, norms, 2, C], (0, 1) where one was unused; `blank` [C] has their type and device."""
+    unused = torch.stack([torch.zeros_like(blank), torch.ones_like(blank)])
+    children = [torch.stack([unused if moment is None else moment.tensor() for moment in child]) for child in moments]
+    return torch.stack(children) if children else blank.new_empty(0, norms, 2, blank.shape[0])
 
 
 def widen(x: Tensor) -> Tensor:
@@ -77,7 +85,8 @@ def separable_half(
 
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """Dense k x k convolution, padded by k / 2; kernel [k, k, C, C']."""
-    return _pixels(functional.conv2d(_planes(x), kernel.permute(3, 2, 0, 1), padding=kernel.shape[0] // 2))
+    weight = kernel.permute(3, 2, 0, 1).contiguous()  # torch's backward refuses another order for one output
+    return _pixels(functional.conv2d(_planes(x), weight, padding=kernel.shape[0] // 2))
 
 
 def average_pool(x: Tensor, stride: int) -> Tensor:

@@ -51,7 +51,7 @@ class Keys:
     what: What = key(What.kernels, "What is compared")
     cases: str = key("*", "Which cases, a pattern as for file names: sepconv/*/fwd")
     compile: bool = key(True, "kernels: torch.compile of the single operation is a peer too")
-    iterations: int | None = key(None, "Timed turns of every side; null: 30 for kernels, 10 for step and score, 1")
+    iterations: int | None = key(None, "Timed turns of every side; null: 30, 10 for step and score, 1 for memory")
     batch_size: int = key(64, "Images a batch")
     seed: int = key(0, "Seed of weights, images and children")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")

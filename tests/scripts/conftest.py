@@ -12,8 +12,8 @@ import pytest
 from enas.scripts import bench, rank, search, train
 
 VERBS = {"search": search, "train": train, "rank": rank}
-COMMANDS = {**VERBS, "bench": bench}
 KERNELS = os.environ.get("ENAS_KERNELS")
+COMMANDS = {**VERBS, "bench": bench}
 APP = Path(__file__).parent / "app"
 
 

@@ -21,6 +21,8 @@ struct LinearPlan {
     filled[1] = fours(columns[1]);
   }
   int first(int product) const { return product ? columns[0] : 0; }
+  // Whether a product, as it is filled up, is the whole output.
+  bool whole(int product) const { return products == 1 && filled[product] == linear.outputs; }
   int64_t weights() const { return int64_t(inputs) * (filled[0] + filled[1]); }
   int64_t weight(int product) const { return product ? int64_t(inputs) * filled[0] : 0; }
   // Prepared: the weights of each product, their transposes, where pixels are stored in outputs and in inputs.
@@ -117,13 +119,14 @@ void linear_forward(const Linear& linear, const A* prepared, const S* x, bool re
   A* part = pieces.take(linear.out_pixels() * plan.filled[0]);
   const int32_t* places = reinterpret_cast<const int32_t*>(prepared + plan.places());
   const int pixels = int(linear.out_pixels());
+  Ahead ahead;
   for (int number = 0; number < plan.products; ++number) {
     if (plan.columns[number] == 0) continue;
     const A* seen = linear_pixels(plan, number, x, relu, flat, picked);
     const int filled = plan.filled[number];
-    const bool direct = filled == linear.outputs;
+    const bool direct = plan.whole(number);
     product(seen, plan.inputs, plan.inputs, prepared + plan.weight(number), filled, direct ? sum : part,
-            places + number * pixels, pixels, direct && add);
+            places + number * pixels, pixels, direct && add, ahead);
     if (direct) continue;
     for (int pixel = 0; pixel < pixels; ++pixel)
       for (int n = 0; n < plan.columns[number]; ++n) {
@@ -145,22 +148,23 @@ void linear_backward(const Linear& linear, const A* prepared, const S* x, bool r
   A* back = pieces.take(linear.out_pixels() * plan.inputs);
   const int32_t* places = reinterpret_cast<const int32_t*>(prepared + plan.places());
   const int pixels = int(linear.out_pixels());
+  Ahead ahead;
   for (int number = 0; number < plan.products; ++number) {
     if (plan.columns[number] == 0) continue;
     const A* seen = linear_pixels(plan, number, x, relu, flat, picked);
     const int filled = plan.filled[number];
     const A* part_dz = dz;
-    if (filled != linear.outputs) {
+    if (!plan.whole(number)) {
       for (int pixel = 0; pixel < pixels; ++pixel)
         for (int n = 0; n < filled; ++n)
           part[int64_t(pixel) * filled + n] =
               n < plan.columns[number] ? dz[int64_t(pixel) * linear.outputs + plan.first(number) + n] : A(0);
       part_dz = part;
     }
-    outer(seen, plan.inputs, plan.inputs, part_dz, filled, filled, pixels, gradients + plan.weight(number));
+    outer(seen, plan.inputs, plan.inputs, part_dz, filled, filled, pixels, gradients + plan.weight(number), ahead);
     if (dx == nullptr) continue;
     product(part_dz, filled, filled, prepared + plan.weights() + plan.weight(number), plan.inputs, back,
-            places + 2 * pixels, pixels, false);
+            places + 2 * pixels, pixels, false, ahead);
     if (!linear.reduced && plan.inputs == linear.inputs) {
       each<A>(linear.pixels() * linear.inputs, 1, 0, [&]<class T>(int64_t i, int) {
         const T gradient = get<T>(back + i);

@@ -217,9 +217,12 @@ void half_forward(const Half& half, const A* prepared, const S* x, Load<A> load,
     if (plan.outputs == half.outputs) sum = z;
   }
   fill_plane(plan, x, pieces.repeated(load, half.channels), plane, pieces.take(int64_t(half.width) * half.channels));
+  // The next image lies behind this one.
+  const int64_t in = half.pixels() * half.channels;
+  Ahead ahead({x + in, half.stride == 1 ? z : nullptr}, in * int64_t(sizeof(S)));
   depthwise_image(plan, plane, prepared, depthwise);
   product(depthwise, plan.channels, plan.channels, prepared + plan.pointwise(), plan.outputs, sum,
-          plan.flat_places(prepared), int(half.out_pixels()), false);
+          plan.flat_places(prepared), int(half.out_pixels()), false, ahead);
   if (plan.outputs != half.outputs) {
     change_channels(sum, plan.outputs, narrow, half.outputs, half.out_pixels());
     sum = narrow;

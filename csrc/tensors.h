@@ -1,4 +1,4 @@
-// What every CPU twin needs of torch: typed pointers, new tensors, checks.
+// What every operation needs of torch, on the CPU and on CUDA: typed pointers, new tensors, checks.
 #pragma once
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "level.h"
+#include "storage.h"
 
 namespace enas {
 

@@ -24,7 +24,7 @@ SEPARABLE_SLOTS = 2
 def load() -> str | None:
     """Load the library and give its operations gradients and shapes; returns why there is none, or None."""
     if not LIBRARY.exists():
-        return "the native kernels are not installed, no C++ compiler was found when enas was"
+        return "the native kernels are not installed (when enas was, there was no C++ compiler, or it failed)"
     try:
         torch.ops.load_library(LIBRARY)  # type: ignore[no-untyped-call]
     except OSError as error:

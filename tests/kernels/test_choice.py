@@ -26,11 +26,6 @@ def missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-def test_the_library_is_there() -> None:
-    """scripts/test.sh fails where a compiler exists and the library does not: pip would say nothing."""
-    assert native.absence("cpu") is None
-
-
 @pytest.mark.parametrize(("chosen", "used"), [("auto", "native"), ("native", "native"), ("reference", "reference")])
 def test_select(chosen: str, used: str) -> None:
     kernels.select(chosen, CPU)
@@ -55,7 +50,7 @@ def test_without_the_library_auto_warns_once_and_computes(missing: Path, caplog:
     assert kernels.in_use(CPU) == "reference"
     [record] = caplog.records
     assert record.getMessage() == (
-        "enas: the native kernels are not installed, no C++ compiler was found when enas was; "
+        "enas: the native kernels are not installed (when enas was, there was no C++ compiler, or it failed); "
         "plain torch computes instead, several times slower"
     )
 

@@ -68,4 +68,12 @@ STABLE_TORCH_LIBRARY(enas, m) {
   m.def(
       "convolution_norm_backward(Tensor grad, Tensor x, Tensor kernel, Tensor gain, Tensor z, Tensor used, bool given,"
       " bool wanted) -> (Tensor, Tensor, Tensor, Tensor)");
+
+  // Crop, flip, cutout, normalisation and cast of images uint8 [S, H, W, C] at `indices` int64 [N], as one gather; see
+  // enas/kernels/augmentation.py. shifts int64 [N, 2] (rows, columns), flips bool [N], corners int64 [N, 2] (top, left)
+  // of squares of `cutout` pixels; all three given or none. mean and std float32 or float64 [C]. -> [N, H, W, C] of
+  // type `dtype`.
+  m.def(
+      "augment(Tensor images, Tensor indices, Tensor? shifts, Tensor? flips, Tensor? corners, int cutout, Tensor mean,"
+      " Tensor std, ScalarType dtype) -> Tensor");
 }

@@ -1,6 +1,7 @@
 """The operations a network is made of. `reference` is their definition; a native build may stand in for it."""
 
 from enas.errors import UserError
+from enas.kernels.augmentation import Changes, augment, normalise
 from enas.kernels.reference import (
     AVERAGE_POOL_3,
     IDENTITY,
@@ -24,11 +25,14 @@ __all__ = [
     "SEPARABLE_3",
     "SEPARABLE_5",
     "CellWeights",
+    "Changes",
     "Pointwise",
     "Separable",
     "Statistics",
+    "augment",
     "cell",
     "convolution_norm",
+    "normalise",
     "pointwise_norm",
     "reduction_norm",
     "select",

@@ -18,6 +18,9 @@ SAME = {
 }
 """Two ways of computing one thing, by type."""
 
+STORED = 0.02
+"""Storage in bfloat16, whose numbers have 8 bits: relative to the length of the whole tensor, after a few roundings."""
+
 GOLDEN = Tolerance(1e-9, 1e-9)
 """A stored trace in float64, over machines and versions of torch."""
 
@@ -37,6 +40,13 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     """Equal up to the order of sums; both have one type."""
     tolerance = SAME[found.dtype]
     torch.testing.assert_close(found, expected, rtol=tolerance.rtol, atol=tolerance.atol)
+
+
+def assert_stored(found: Tensor, expected: Tensor) -> None:
+    """Equal up to the rounding of what is stored in bfloat16 on the way."""
+    found, expected = found.double(), expected.double()
+    assert found.shape == expected.shape
+    assert (found - expected).norm() <= STORED * expected.norm()
 
 
 def assert_golden(found: Any, expected: Any) -> None:

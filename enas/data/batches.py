@@ -46,7 +46,13 @@ def draw_changes(
 
 
 def augment(
-    images: Tensor, indices: Tensor, mean: Tensor, std: Tensor, augmentation: Augmentation, generator: torch.Generator
+    images: Tensor,
+    indices: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Images at `indices`, normalised after a random crop and flip of each; padding and a square of cutout are blank.
 
@@ -58,13 +64,14 @@ def augment(
         indices: int64 [...]; every one has its own random changes.
         mean, std: [C], in units of pixel values from 0 to 1.
         generator: the only source of randomness, on the images' device.
+        dtype: float32, float64 or bfloat16; None for the type of `mean`, in which everything is computed.
 
     Returns:
-        [..., H, W, C] of the type of mean and std.
+        [..., H, W, C] of type `dtype`.
     """
     height, width, channels = images.shape[1:]
     changes = draw_changes(indices.numel(), height, width, augmentation, generator)
-    inputs = kernels.augment(images, indices.flatten(), changes, mean, std)
+    inputs = kernels.augment(images, indices.flatten(), changes, mean, std, dtype)
     return inputs.view(*indices.shape, height, width, channels)
 
 

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from enas.kernels import augmentation, native, reference
+from enas.kernels import augmentation, mixed, native, reference
 from enas.kernels.augmentation import Changes, normalise
 from enas.kernels.choice import in_use, select
 from enas.kernels.interface import (
     AVERAGE_POOL_3,
+    DILATED_3,
+    DILATED_5,
     IDENTITY,
     MAX_POOL_3,
     SEPARABLE_3,
@@ -23,9 +27,12 @@ from enas.kernels.interface import (
     Separable,
     Statistics,
 )
+from enas.kernels.mixed import Convolution, MixedWeights
 
 __all__ = [
     "AVERAGE_POOL_3",
+    "DILATED_3",
+    "DILATED_5",
     "IDENTITY",
     "MAX_POOL_3",
     "SEPARABLE_3",
@@ -33,6 +40,8 @@ __all__ = [
     "ZERO",
     "CellWeights",
     "Changes",
+    "Convolution",
+    "MixedWeights",
     "Pointwise",
     "Separable",
     "Statistics",
@@ -40,6 +49,7 @@ __all__ = [
     "cell",
     "convolution_norm",
     "in_use",
+    "mixed_cell",
     "normalise",
     "null",
     "pointwise_norm",
@@ -80,6 +90,20 @@ def cell(
     """Compute one cell for M children; see `reference.cell`."""
     compute = native.cell if _native(input1) else reference.cell
     return compute(input0, input1, routes, weights, scale, statistics, stride)
+
+
+def mixed_cell(
+    input0: Tensor,
+    input1: Tensor,
+    mixing: Tensor,
+    operations: Sequence[int],
+    weights: MixedWeights,
+    statistics: Tensor | None = None,
+    stride: int = 1,
+) -> tuple[Tensor, Statistics]:
+    """Compute one mixed cell for M children; see `mixed.mixed_cell`."""
+    compute = native.mixed_cell if _native(input1) else mixed.mixed_cell
+    return compute(input0, input1, mixing, operations, weights, statistics, stride)
 
 
 def sepconv_half(

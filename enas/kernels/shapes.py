@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from enas.kernels.mixed import count_nodes
+
 
 def register() -> None:
     """Tell torch; the library has to be loaded."""
@@ -17,6 +19,8 @@ def register() -> None:
         "cell": _cell,
         "cell_backward": _cell_backward,
         "cell_slots": _cell_slots,
+        "mixed_cell": _mixed_cell,
+        "mixed_cell_backward": _mixed_cell_backward,
         "sepconv_half": _sepconv_half,
         "sepconv_half_backward": _sepconv_half_backward,
         "separable": _separable,
@@ -111,6 +115,41 @@ def _cell_backward(
 
 def _cell_slots(routes: Tensor, stride: int) -> torch.SymInt:
     return torch.library.get_ctx().new_dynamic_size()
+
+
+def _mixed_cell(
+    input0: Tensor,
+    input1: Tensor,
+    mixing: Tensor,
+    weights: Sequence[Tensor],
+    operations: Sequence[int],
+    statistics: Tensor | None,
+    stride: int,
+    slots: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    children = input1.shape[0] if input0.shape[0] == 1 else input0.shape[0]
+    batch, channels, size = input1.shape[1], input1.shape[4], _strided(input1, stride)
+    edges, norms = weights[-1].shape[:2]
+    return (
+        _new(input1, children, batch, *size, count_nodes(edges) * channels),
+        _new(input1, children, slots, batch, *size, channels),
+        _statistics(input1, children, edges * norms, 2, channels),
+    )
+
+
+def _mixed_cell_backward(
+    grad: Tensor,
+    input0: Tensor,
+    input1: Tensor,
+    mixing: Tensor,
+    weights: Sequence[Tensor],
+    operations: Sequence[int],
+    stride: int,
+    saved: Tensor,
+    used: Tensor,
+    given: bool,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    return *_like(input0, input1, mixing), list(_like(*weights))  # type: ignore[return-value]
 
 
 def _sepconv_half(

@@ -1,9 +1,9 @@
 """The definition of a mixed cell, in plain torch: every operation of every edge, weighted (Liu et al. 2018, DARTS).
 
 Node i has an edge from each slot before it, the two inputs and the nodes before: 2 + i edges. Every edge has the same
-candidate operations, whose outputs are added with the edge's weights; a node is the sum of its edges, and the cell gives
-its nodes side by side. Every operation that changes what it reads ends in a batch norm, pools too (authors'
-operations.py): without one, the largest output would win. Under weights that are 0 or 1 the cell is the path.
+candidate operations, whose outputs are added with the edge's weights; a node is the sum of its edges, and the cell
+gives its nodes side by side. Every operation that computes ends in a batch norm, pools too, as the authors have it.
+Under weights that are 0 or 1 the cell is the path.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def separable_half(
 
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """Dense k x k convolution, padded by k / 2; kernel [k, k, C, C']."""
-    return _pixels(functional.conv2d(_planes(x), kernel.permute(3, 2, 0, 1), padding=kernel.shape[0] // 2))
+    weight = kernel.permute(3, 2, 0, 1).contiguous()  # torch's backward refuses another order for one output
+    return _pixels(functional.conv2d(_planes(x), weight, padding=kernel.shape[0] // 2))
 
 
 def average_pool(x: Tensor, stride: int) -> Tensor:

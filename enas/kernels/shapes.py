@@ -1,4 +1,7 @@
-"""The shapes of what the native operations give, for torch's tracers: csrc/ops.cpp without the numbers."""
+"""The shapes of what the native operations give, for torch's tracers: csrc/ops.cpp without the numbers.
+
+`cell_slots` has none: it gives a number that depends on its routes, and is called before a cell is traced.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,6 @@ def register() -> None:
         "augment": _augment,
         "cell": _cell,
         "cell_backward": _cell_backward,
-        "cell_slots": _cell_slots,
         "mixed_cell": _mixed_cell,
         "mixed_cell_backward": _mixed_cell_backward,
         "sepconv_half": _sepconv_half,
@@ -111,10 +113,6 @@ def _cell_backward(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     dscale = _statistics(input1, 0) if scale is None else torch.empty_like(scale)
     return *_like(input0, input1), dscale, list(_like(*weights))  # type: ignore[return-value]
-
-
-def _cell_slots(routes: Tensor, stride: int) -> torch.SymInt:
-    return torch.library.get_ctx().new_dynamic_size()
 
 
 def _mixed_cell(

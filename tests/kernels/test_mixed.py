@@ -1,4 +1,4 @@
-"""The mixed cell: its definition against the cell under weights of 0 and 1, and the native one against the definition."""
+"""The mixed cell: its definition is the path under weights of 0 and 1, and the native one is the definition."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance import generator
-from enas.kernels import (
+from enas.kernels import mixed, native, parts, reference
+from enas.kernels.interface import (
     AVERAGE_POOL_3,
-    DILATED_3,
     DILATED_5,
     IDENTITY,
     MAX_POOL_3,
@@ -17,170 +16,141 @@ from enas.kernels import (
     SEPARABLE_5,
     ZERO,
     CellWeights,
-    Convolution,
-    MixedWeights,
     Pointwise,
     Separable,
-    mixed,
-    native,
-    parts,
-    reference,
 )
-from tolerances import GRADIENT, assert_same
+from kernels.cases import assert_native, assert_native_in, outcome, statistics
+from kernels.mixed_cases import DARTS, MixedCase, mixed_call
+from tolerances import assert_same
 
 native.load()
-
-DARTS = (ZERO, MAX_POOL_3, AVERAGE_POOL_3, IDENTITY, SEPARABLE_3, SEPARABLE_5, DILATED_3, DILATED_5)
-"""The authors' candidates, in their order (genotypes.py)."""
+STRIDES = pytest.mark.parametrize("stride", [1, 2])
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+def check(case: MixedCase, given: Tensor | None = None) -> None:
+    assert_native(mixed_call(case, given), case.tensors())
 
 
-def random_weights(nodes: int, channels: int, operations: Sequence[int], stride: int) -> MixedWeights:
-    """Weights none of which is 0 or 1."""
-    edges = nodes * (nodes + 3) // 2
-    convolutions = []
-    for place, operation in enumerate(operations):
-        if operation in mixed.HALVES:
-            halves, kernel = mixed.HALVES[operation], 5 if operation in (SEPARABLE_5, DILATED_5) else 3
-            convolutions.append(
-                Convolution(
-                    normal(edges, halves, kernel, kernel, channels, seed=10 + place),
-                    normal(edges, halves, channels, channels, seed=20 + place),
-                )
-            )
-    norms = mixed.count_norms(operations, stride)
-    reductions = 2 * nodes if stride == 2 and IDENTITY in operations else 0
-    return MixedWeights(
-        tuple(convolutions),
-        normal(reductions, channels, channels, seed=30),
-        normal(edges, norms, channels, seed=31),
-        normal(edges, norms, channels, seed=32),
-    )
-
-
-class Call:
-    """Arguments of a mixed cell, and what both who compute it give."""
-
-    def __init__(
-        self,
-        nodes: int = 2,
-        children: tuple[int, int] = (1, 1),
-        batch: int = 2,
-        size: tuple[int, int] = (4, 5),
-        channels: int = 3,
-        operations: Sequence[int] = DARTS,
-        stride: int = 1,
-        given: bool = False,
-        dtype: torch.dtype = torch.float64,
-    ):
-        wide = torch.float32 if dtype == torch.bfloat16 else dtype
-        edges = nodes * (nodes + 3) // 2
-        self.operations, self.stride = operations, stride
-        shapes = [(count, batch, *size, channels) for count in children]
-        self.inputs = [normal(*shape, seed=seed).to(dtype).requires_grad_() for seed, shape in enumerate(shapes)]
-        self.mixing = normal(edges, len(operations), seed=3).softmax(dim=1).to(wide).requires_grad_()
-        self.tensors = [
-            tensor.to(wide).requires_grad_() for tensor in random_weights(nodes, channels, operations, stride).tensors()
-        ]
-        self.statistics = None
-        if given:
-            count = children[1] if children[0] == 1 else children[0]
-            moments = normal(count, edges * mixed.count_norms(operations, stride), 2, channels, seed=4).to(wide)
-            moments[:, :, 1] = moments[:, :, 1].abs() + 0.5
-            self.statistics = moments
-
-    @property
-    def leaves(self) -> list[Tensor]:
-        return [*self.inputs, self.mixing, *self.tensors]
-
-    @property
-    def weights(self) -> MixedWeights:
-        *tables, identity, gain, bias = self.tensors
-        pairs = zip(tables[::2], tables[1::2], strict=True)
-        return MixedWeights(tuple(Convolution(*pair) for pair in pairs), identity, gain, bias)
-
-    def __call__(self, compute: object) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """The output, the statistics used, and a gradient for every leaf."""
-        assert compute in (mixed, native)
-        arguments = (*self.inputs, self.mixing, self.operations, self.weights, self.statistics, self.stride)
-        out, used = compute.mixed_cell(*arguments)  # type: ignore[attr-defined]
-        grad = normal(*out.shape, seed=9).to(out.dtype)
-        return out, used.tensor(), list(torch.autograd.grad(out, self.leaves, grad, materialize_grads=True))
-
-    def compare(self) -> None:
-        found, expected = self(native), self(mixed)
-        assert found[0].dtype == expected[0].dtype
-        for one, other in zip((*found[:2], *found[2]), (*expected[:2], *expected[2]), strict=True):
-            assert_same(one, other)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
+@STRIDES
 def test_weights_of_zero_and_one_give_the_path(stride: int) -> None:
     """A cell of two nodes that read two slots each, told by routes, and by the same choice as weights."""
     operations = (SEPARABLE_3, SEPARABLE_5, IDENTITY, ZERO)
-    nodes, channels = 2, 3
-    weights = random_weights(nodes, channels, operations, stride)
-    edges = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]  # (node, source)
-    routes, rows = [], {SEPARABLE_3: 0, SEPARABLE_5: 1}
-    chosen = [(0, IDENTITY), (1, SEPARABLE_5), (3, SEPARABLE_3), (4, SEPARABLE_3)]  # two of each node's edges
-    mixing = torch.zeros(len(edges), len(operations), dtype=torch.float64)
-    for edge, operation in chosen:
-        node, source = edges[edge]
+    case = MixedCase(stride=stride, operations=operations)
+    weights, mixing = case.weights(), torch.zeros_like(case.mixing())
+    sources = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]  # (node, source) of each edge
+    routes = []
+    for edge, operation in ((0, IDENTITY), (1, SEPARABLE_5), (3, SEPARABLE_3), (4, SEPARABLE_3)):
+        node, source = sources[edge]
         routes.append([source, operation, 2 * node + source if operation == IDENTITY else edge])
         mixing[edge, operations.index(operation)] = 1.0
 
-    def separable(operation: int) -> Separable:
-        table, first = weights.convolutions[rows[operation]], 2 * rows[operation]
-        return Separable(*table, weights.gain[:, first : first + 2], weights.bias[:, first : first + 2])
+    def separable(place: int) -> Separable:
+        norms = slice(2 * place, 2 * place + 2)
+        return Separable(*weights.convolutions[place], weights.gain[:, norms], weights.bias[:, norms])
 
-    strided = [0, 1, 2, 3]  # the edges whose rows of `identity` are these
-    last = -1 if stride == 2 else 0
-    identity = Pointwise(weights.identity, weights.gain[strided, last], weights.bias[strided, last])
+    # The rows of `identity` are those of the first four edges, which read inputs.
+    identity = Pointwise(weights.identity, weights.gain[:4, -1], weights.bias[:4, -1])
     nothing = Pointwise(*(tensor[:0] for tensor in identity))
-    cell_weights = CellWeights(
-        separable(SEPARABLE_3), separable(SEPARABLE_5), identity, nothing, None, (-1, -1, -1, 0), (-1, -1)
-    )
-    inputs = [normal(2, 2, 5, 4, channels, seed=seed) for seed in (0, 1)]
-    table = torch.tensor([routes] * 2, dtype=torch.int32)
-    expected, _ = reference.cell(*inputs, table, cell_weights, stride=stride)
+    last_node = (-1, -1, -1, 0)
+    cell_weights = CellWeights(separable(0), separable(1), identity, nothing, None, last_node, (-1, -1))
+    table = torch.tensor([routes] * case.children, dtype=torch.int32)
+    expected, _ = reference.cell(*case.inputs(), table, cell_weights, stride=stride)
     for compute in (mixed.mixed_cell, native.mixed_cell):
-        found, _ = compute(*inputs, mixing, operations, weights, stride=stride)
-        assert_same(found[..., channels:], expected)  # the last node's
+        found, _ = compute(*case.inputs(), mixing, operations, weights, stride=stride)
+        assert_same(found[..., case.channels :], expected)
 
 
 def test_pools_end_in_a_batch_norm() -> None:
-    operations = (AVERAGE_POOL_3, MAX_POOL_3)
-    weights = random_weights(1, 3, operations, 2)
-    inputs = [normal(1, 2, 5, 4, 3, seed=seed) for seed in (0, 1)]
-    out, used = mixed.mixed_cell(*inputs, torch.tensor([[0.0, 2.0], [3.0, 0.0]]).double(), operations, weights, None, 2)
-    most = parts.normalise(parts.max_pool(inputs[0][0], 2), weights.gain[0, 1], weights.bias[0, 1], None)[0]
-    average = parts.normalise(parts.average_pool(inputs[1][0], 2), weights.gain[1, 0], weights.bias[1, 0], None)[0]
+    case = MixedCase(children=1, nodes=1, stride=2, operations=(AVERAGE_POOL_3, MAX_POOL_3))
+    weights, (input0, input1) = case.weights(), case.inputs()
+    mixing = torch.tensor([[0.0, 2.0], [3.0, 0.0]], dtype=torch.float64)
+    out, used = mixed.mixed_cell(input0, input1, mixing, case.operations, weights, None, 2)
+    most = parts.normalise(parts.max_pool(input0[0], 2), weights.gain[0, 1], weights.bias[0, 1], None)[0]
+    average = parts.normalise(parts.average_pool(input1[0], 2), weights.gain[1, 0], weights.bias[1, 0], None)[0]
     assert_same(out[0], 2 * most + 3 * average)
-    assert used.tensor().shape == (1, 4, 2, 3)
+    assert used.tensor().shape == (1, 4, 2, case.channels)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(1, 1), (1, 6), (3, 5), (8, 7)], ids=str)
-@pytest.mark.parametrize("channels", [1, 20, 33])
-def test_native_is_the_definition(channels: int, size: tuple[int, int], stride: int, dtype: torch.dtype) -> None:
-    Call(size=size, channels=channels, stride=stride, dtype=dtype).compare()
+@STRIDES
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (3, 5), (8, 7)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_size(height: int, width: int, batch: int, stride: int) -> None:
+    check(MixedCase(1, batch, height, width, stride=stride))
 
 
+@STRIDES
+@pytest.mark.parametrize("channels", [1, 2, 20, 33])
+def test_any_number_of_channels(channels: int, stride: int) -> None:
+    check(MixedCase(1, channels=channels, stride=stride))
+
+
+@STRIDES
+@pytest.mark.parametrize("given", [False, True], ids=["batch", "given"])
 @pytest.mark.parametrize("children", [(2, 2), (1, 3), (2, 1), (0, 0), (1, 0)], ids=str)
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("given", [False, True])
-def test_native_children(children: tuple[int, int], stride: int, given: bool) -> None:
-    Call(children=children, stride=stride, given=given).compare()
+def test_any_children(children: tuple[int, int], stride: int, given: bool) -> None:
+    count = children[1] if children[0] == 1 else children[0]
+    case = MixedCase(max(children), stride=stride)
+    used = statistics(count, case.edges * case.norms, case.channels, seed=5) if given else None
+    inputs = [x[:count] for x, count in zip(case.inputs(), children, strict=True)]
+    assert_native(mixed_call(case, used), [*inputs, *case.tensors()[2:]])
 
 
+@STRIDES
+@pytest.mark.parametrize("nodes", [1, 4])
 @pytest.mark.parametrize(
     "operations", [(ZERO,), (IDENTITY,), (MAX_POOL_3,), (DILATED_5, SEPARABLE_3, SEPARABLE_3)], ids=str
 )
-@pytest.mark.parametrize("nodes", [1, 4])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_native_with_any_operations(operations: Sequence[int], nodes: int, stride: int) -> None:
-    Call(nodes=nodes, operations=operations, stride=stride, batch=1).compare()
+def test_any_operations(operations: Sequence[int], nodes: int, stride: int) -> None:
+    check(MixedCase(nodes=nodes, operations=operations, stride=stride))
+
+
+@STRIDES
+@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("channels", [3, 20])
+def test_other_types(storage: torch.dtype, channels: int, stride: int) -> None:
+    case = MixedCase(2, 4, 6, 5, channels, stride=stride)
+    assert_native_in(storage, mixed_call(case), case.tensors(), images=2)
+
+
+@STRIDES
+def test_ties_and_constant_channels(stride: int) -> None:
+    case = MixedCase(height=6, stride=stride)
+    inputs = [(2 * x).round() for x in case.inputs()]
+    for x in inputs:
+        x[..., 0] = 0.75
+    assert_native(mixed_call(case), [*inputs, *case.tensors()[2:]])
+
+
+@STRIDES
+@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_no_bit_depends_on_the_number_of_threads(storage: torch.dtype, stride: int) -> None:
+    case = MixedCase(2, 7, channels=20, stride=stride)
+    tensors = [tensor.to(storage if place < 2 else torch.float32) for place, tensor in enumerate(case.tensors())]
+    alone = outcome(mixed_call(case), native, tensors)
+    for threads in (2, 3, 5):
+        torch.set_num_threads(threads)
+        for one, other in zip(outcome(mixed_call(case), native, tensors), alone, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_without_gradients_the_result_is_the_same() -> None:
+    """Where nothing is kept, the edges share their room."""
+    case = MixedCase(nodes=3, stride=2)
+    with_room, _ = mixed_call(case)(native, [tensor.requires_grad_() for tensor in case.tensors()])
+    with torch.no_grad():
+        without, _ = mixed_call(case)(native, case.tensors())
+    assert torch.equal(with_room, without)
+
+
+def test_mistakes_are_refused() -> None:
+    case = MixedCase()
+    inputs, weights = case.inputs(), case.weights()
+    with pytest.raises(ValueError, match="4 edges: node i must have 2"):
+        mixed.count_nodes(4)
+    for compute in (mixed.mixed_cell, native.mixed_cell):
+        with pytest.raises((ValueError, RuntimeError), match="operation code"):
+            compute(*inputs, case.mixing(), (*DARTS[:-1], 8), weights)
+    with pytest.raises(RuntimeError, match="mixing must be"):
+        native.mixed_cell(*inputs, case.mixing()[:, 1:], DARTS, weights)
+    with pytest.raises(RuntimeError, match="one identity"):
+        native.mixed_cell(*inputs, case.mixing()[:, :2], (IDENTITY, IDENTITY), weights, stride=2)

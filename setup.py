@@ -76,7 +76,7 @@ class BuildKernels(build_ext):
         if nvcc is not None:
             device = [
                 nvcc, "-c", "-std=c++20", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcompiler=-Wall",
-                "--Werror=all-warnings", "-DUSE_CUDA", TARGET, *includes, *ARCHITECTURES,
+                "--Werror=all-warnings", TARGET, *includes, *ARCHITECTURES,
             ]  # fmt: skip
             for source in sorted((SOURCES / "cuda").glob("*.cu")):
                 compile_one(source, "-cuda", device)

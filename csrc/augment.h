@@ -5,10 +5,19 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <optional>
+#include <type_traits>
 
-#include "layout.h"
+#include "formulas.h"
+#include "storage.h"
 
 namespace enas {
+
+// A computed number as it is stored.
+template <class S, class T>
+ENAS_BOTH inline S stored(T value) {
+  if constexpr (std::is_same_v<S, BFloat16>) return BFloat16{to_bfloat16(float(value))};
+  else return S(value);
+}
 
 // The random change of one image.
 struct Change {

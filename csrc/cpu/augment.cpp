@@ -8,12 +8,6 @@
 namespace {
 using namespace enas;
 
-template <class S, class T>
-S stored(T value) {
-  if constexpr (std::is_same_v<S, BFloat16>) return {to_bfloat16(float(value))};
-  else return S(value);
-}
-
 // The value of each pixel and channel, [256][channels].
 template <class S, class T>
 std::vector<S> pixel_values(int channels, const T* mean, const T* std) {

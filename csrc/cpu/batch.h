@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../formulas.h"
+#include "level.h"
 #include "tensors.h"
 
 namespace enas {

@@ -4,23 +4,9 @@
 // S is the type of storage (float, double, BFloat16), A that of arithmetic (float, or double for double). Images are
 // [pixels][channels] without gaps. `scratch` is `*_scratch(...)` numbers, private to the calling thread.
 #pragma once
-#include <cstdint>
+#include "../storage.h"
 
 namespace enas {
-
-struct BFloat16 {
-  uint16_t bits;
-};
-template <class S>
-struct ArithmeticOf {
-  typedef S type;
-};
-template <>
-struct ArithmeticOf<BFloat16> {
-  typedef float type;
-};
-template <class S>
-using Arithmetic = typename ArithmeticOf<S>::type;
 
 // The size of an image and what is done to it.
 struct Half {  // depthwise kernel x kernel, pointwise

@@ -1,8 +1,83 @@
-// What every file of device code starts from: stable tensors, the stream, and the one way to launch a kernel.
+// What every file of device code starts from: tensors, the stream, the one way to launch a kernel, and shared memory.
+//
+// Kernels compile for the host too, where tests/shim runs them. They keep to what both compilers know: no <<< >>> and no
+// __shared__, and what only hardware can do stands in one function with a plain equivalent for the host. A thread may
+// leave its kernel only where none of its block waits for it any more.
 #pragma once
-#include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
+#include <cuda_runtime.h>
 
 #include "../formulas.h"
+#include "../tensors.h"
+
+namespace enas {
+
+// Torch's current stream of a device, which is the current device as long as this lives.
+class CurrentStream {
+ public:
+  explicit CurrentStream(int32_t device);
+  ~CurrentStream();
+  CurrentStream(const CurrentStream&) = delete;
+  CurrentStream& operator=(const CurrentStream&) = delete;
+  cudaStream_t stream() const { return stream_; }
+
+ private:
+  void* guard_ = nullptr;
+  cudaStream_t stream_ = nullptr;
+};
+
+// Bytes that SharedMemory::take<T>(count) takes: aligned for the widest loads.
+template <class T>
+ENAS_BOTH constexpr size_t shared_bytes(int64_t count) {
+  return (size_t(count) * sizeof(T) + 15) / 16 * 16;
+}
+
+// The shared memory of a block, as its kernel divides it: arrays follow one another, each as large as shared_bytes says.
+// Every thread takes the same arrays in the same order. What they hold at first is left over.
+class SharedMemory {
+ public:
+  template <class T>
+  __device__ T* take(int64_t count) {
+#if defined(__CUDACC__)
+    extern __shared__ __align__(16) unsigned char enas_shared_memory[];
+    T* array = reinterpret_cast<T*>(enas_shared_memory + taken_);
+    taken_ += shared_bytes<T>(count);
+    return array;
+#else
+    return static_cast<T*>(shim::shared_array(taken_++, size_t(count) * sizeof(T)));
+#endif
+  }
+
+ private:
+  size_t taken_ = 0;
+};
+
+inline void check_cuda(cudaError_t error) {
+  STD_TORCH_CHECK(error == cudaSuccess, "CUDA: ", cudaGetErrorString(error));
+}
+
+// How many blocks of how many threads, and the bytes of shared memory of each block.
+struct Grid {
+  dim3 blocks, threads;
+  size_t shared = 0;
+};
+
+// Launches kernel(arguments...) on the stream of the device that holds `on`. Without blocks nothing is launched.
+template <class... Parameters, class... Arguments>
+inline void launch(const Tensor& on, const Grid& grid, void (*kernel)(Parameters...), Arguments... arguments) {
+  if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
+  const CurrentStream current(on.get_device_index());
+  constexpr size_t WITHOUT_ASKING = 48 * 1024;
+  if (grid.shared > WITHOUT_ASKING)
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(grid.shared)));
+  cudaLaunchConfig_t configuration{};
+  configuration.gridDim = grid.blocks;
+  configuration.blockDim = grid.threads;
+  configuration.dynamicSmemBytes = grid.shared;
+  configuration.stream = current.stream();
+  check_cuda(cudaLaunchKernelEx(&configuration, kernel, Parameters(arguments)...));
+}
+
+// Blocks of `size` that cover `count`.
+inline unsigned blocks_of(int64_t count, int64_t size) { return unsigned((count + size - 1) / size); }
+
+}  // namespace enas

@@ -9,6 +9,7 @@ from enas.data import Augmentation
 from enas.data.batches import draw_changes
 from enas.kernels import Changes, augmentation
 from enas.kernels.native import augment, load
+from kernels.device import HostDevice
 
 load()
 
@@ -80,3 +81,22 @@ def test_torch_knows_its_schema_and_shapes() -> None:
     torch.library.opcheck(
         torch.ops.enas.augment.default, (images, torch.tensor([2, 0]), *changes, mean, std, torch.float32)
     )
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_device_code_is_exact(device: HostDevice, dtype: torch.dtype) -> None:
+    images, mean, std = pictures(5, 6, 7, 3)
+    indices = torch.tensor([4, 0, 0, 3])
+    changes = draw_changes(4, 6, 7, Augmentation(crop=2, flip=True, cutout=2), generator(0))
+    for own_mean, own_std in ((mean, std), (mean.double(), std.double())):
+        (found,) = device.call("augment", images, indices, *changes, own_mean, own_std, dtype)
+        assert torch.equal(found, augmentation.augment(images, indices, changes, own_mean, own_std, dtype))
+
+
+def test_device_code_gives_nan_for_an_index_outside_the_images(device: HostDevice) -> None:
+    """It reads nothing there, and the host does not wait to be told."""
+    images, mean, std = pictures(2, 4, 5, 2)
+    arguments = (None, None, None, 0, mean, std, torch.float32)
+    (found,) = device.call("augment", images, torch.tensor([-1, 1, 2]), *arguments)
+    assert found[[0, 2]].isnan().all()
+    assert torch.equal(found[1], augmentation.normalise(images[1], mean, std))

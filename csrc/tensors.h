@@ -1,4 +1,4 @@
-// What every CPU twin needs of torch: typed pointers, new tensors, checks.
+// What every operation needs of torch, on the CPU and on CUDA: typed pointers, new tensors, checks.
 #pragma once
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "level.h"
+#include "storage.h"
 
 namespace enas {
 

@@ -1,0 +1,193 @@
+// Stands in for CUDA's own cuda_runtime.h where csrc/cuda is compiled for the host: the part of the language and of the
+// run-time library that device code may use. engine.cpp runs it.
+//
+// Blocks run one after the other, the threads of a block in turns, each until it waits. Left out on purpose, so that
+// device code with them does not compile here: __shared__ (SharedMemory of csrc/cuda/launch.cuh knows the bounds of each
+// array), atomics on floating-point numbers (their order is not fixed), <<< >>> (not C++).
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <tuple>
+#include <type_traits>
+
+#define __global__
+#define __device__
+#define __host__
+#define __launch_bounds__(...)
+#define __align__(bytes) alignas(bytes)
+#define __forceinline__ inline __attribute__((always_inline))
+
+// Types.
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+// clang-format off
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) double2 { double x, y; };
+struct alignas(8) int2 { int x, y; };
+struct alignas(16) int4 { int x, y, z, w; };
+struct alignas(4) ushort2 { unsigned short x, y; };
+struct alignas(8) ushort4 { unsigned short x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline double2 make_double2(double x, double y) { return {x, y}; }
+inline int2 make_int2(int x, int y) { return {x, y}; }
+inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+inline ushort2 make_ushort2(unsigned short x, unsigned short y) { return {x, y}; }
+inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z, unsigned short w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+// clang-format on
+
+// Launching.
+typedef struct StreamOfShim* cudaStream_t;
+enum cudaError_t { cudaSuccess };
+inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+  std::memset(memory, value, bytes);
+  return cudaSuccess;
+}
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+namespace shim {
+
+// Where a thread waits.
+struct Place {
+  const char* file;
+  int line;
+};
+
+void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& thread);
+// The array that the block took as its index-th, of exactly this size and full of NaN at first.
+void* shared_array(size_t index, size_t bytes);
+void wait_for_block(Place place);
+// Waits for the lanes of `mask`, this one among them, to come to the same place -> the word of each of the 32 lanes. All
+// bits of a word are set where the lane is not of the mask.
+const uint64_t* wait_for_lanes(unsigned mask, uint64_t word, Place place);
+unsigned lane();
+[[noreturn]] void fail(const char* message);
+
+template <class T>
+T exchange(unsigned mask, T value, int source, Place place) {
+  static_assert(std::is_arithmetic_v<T> && sizeof(T) <= sizeof(uint64_t));
+  uint64_t word = 0;
+  std::memcpy(&word, &value, sizeof(T));
+  const uint64_t* words = wait_for_lanes(mask, word, place);
+  std::memcpy(&value, &words[source], sizeof(T));
+  return value;
+}
+
+}  // namespace shim
+
+template <class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* configuration, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  static_assert((std::is_trivially_copyable_v<Parameters> && ...), "parameters are copied to the device as bytes");
+  const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
+  static_assert(sizeof(parameters) <= 4096, "a kernel's parameters have at most 4 KiB");
+  shim::run(*configuration, [&] { std::apply(kernel, parameters); });
+  return cudaSuccess;
+}
+
+// Where the running thread stands.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+constexpr int warpSize = 32;
+
+// Waiting. The place is that of the caller.
+#define SHIM_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+inline void __syncthreads(SHIM_PLACE) { shim::wait_for_block({file, line}); }
+inline void __syncwarp(unsigned mask = 0xffffffffu, SHIM_PLACE) { shim::wait_for_lanes(mask, 0, {file, line}); }
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, int width = 32, SHIM_PLACE) {
+  const int first = int(shim::lane()) / width * width;
+  return shim::exchange(mask, value, first + (source & (width - 1)), {file, line});
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int distance, int width = 32, SHIM_PLACE) {
+  const int lane = int(shim::lane()), source = lane ^ distance;
+  // Lanes of later segments are not read.
+  return shim::exchange(mask, value, source / width <= lane / width ? source : lane, {file, line});
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned distance, int width = 32, SHIM_PLACE) {
+  const int lane = int(shim::lane()), source = lane + int(distance);
+  return shim::exchange(mask, value, source / width == lane / width ? source : lane, {file, line});
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned distance, int width = 32, SHIM_PLACE) {
+  const int lane = int(shim::lane()), source = lane - int(distance);
+  return shim::exchange(mask, value, source >= lane / width * width ? source : lane, {file, line});
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate, SHIM_PLACE) {
+  const uint64_t* words = shim::wait_for_lanes(mask, predicate != 0, {file, line});
+  unsigned ballot = 0;
+  for (int lane = 0; lane < 32; ++lane) ballot |= unsigned(words[lane] == 1) << lane;
+  return ballot;
+}
+inline int __any_sync(unsigned mask, int predicate, SHIM_PLACE) { return __ballot_sync(mask, predicate, file, line) != 0; }
+inline int __all_sync(unsigned mask, int predicate, SHIM_PLACE) {
+  return __ballot_sync(mask, predicate == 0, file, line) == 0;
+}
+#undef SHIM_PLACE
+
+// Memory. Threads take turns, so that nothing can come in between.
+template <class T, class = std::enable_if_t<std::is_integral_v<T> && sizeof(T) >= 4>>
+T atomicAdd(T* address, std::type_identity_t<T> value) {
+  const T old = *address;
+  *address = T(old + value);
+  return old;
+}
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+template <class T>
+T __ldg(const T* address) {
+  return *address;
+}
+[[noreturn]] inline void __trap() { shim::fail("__trap()"); }
+
+// Arithmetic.
+using std::max;
+using std::min;
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
+inline float rsqrt(float x) { return rsqrtf(x); }
+inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
+inline float __fdividef(float x, float y) { return x / y; }
+inline float __expf(float x) { return std::exp(x); }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
+inline float __int_as_float(int x) {
+  float y;
+  std::memcpy(&y, &x, sizeof(y));
+  return y;
+}
+inline float __uint_as_float(unsigned x) { return __int_as_float(int(x)); }
+inline int __float_as_int(float x) {
+  int y;
+  std::memcpy(&y, &x, sizeof(y));
+  return y;
+}
+inline unsigned __float_as_uint(float x) { return unsigned(__float_as_int(x)); }

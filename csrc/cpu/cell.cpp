@@ -132,12 +132,8 @@ class Forward {
   template <class F>
   void into(S* to, F f) {
     A* scratch = thread_scratch<A>(scratch_);
-    if constexpr (std::is_same_v<S, A>) {
-      f(to, scratch);
-    } else {
-      f(scratch, scratch + cell_.wide_image());
-      level<S>().narrow(cell_.out, scratch, to);
-    }
+    f(formed_in(to, scratch), scratch + cell_.wide_image());
+    if constexpr (!std::is_same_v<S, A>) level<S>().narrow(cell_.out, scratch, to);
   }
 
   void begin_edge(int64_t child, int edge, int64_t image) {
@@ -164,11 +160,12 @@ class Forward {
 
   // A factorised reduction without ReLU: of a strided identity, and of an input that no edge reads.
   void reduce(int64_t child, const Weight& weight, const S* from, int place, int moment, int64_t image) {
-    A* sum = thread_scratch<A>(scratch_);
-    A* rest = sum + cell_.wide_image();
+    A* scratch = thread_scratch<A>(scratch_);
+    A* rest = scratch + cell_.wide_image();
+    S* to = tensor(child, place, image);
+    A* sum = formed_in(to, scratch);
     level<S>().linear_forward(weight.linear, weight.prepared.data(), from, false, sum, false, rest);
-    level<S>().finish(cell_.pixels(), cell_.channels, sum, tensor(child, place, image), moments(child, moment, image),
-                      rest);
+    level<S>().finish(cell_.pixels(), cell_.channels, sum, to, moments(child, moment, image), rest);
   }
 
   void combine(int64_t child, int node, int64_t image) {
@@ -205,8 +202,10 @@ class Forward {
   void project(int64_t child, int64_t image) {
     // Until the product is done, the place of the output is free.
     S* place = pointer<S>(result) + (child * cell_.batch + image) * cell_.out;
-    A* sum = thread_scratch<A>(scratch_);
-    A* rest = sum + cell_.wide_image();
+    A* scratch = thread_scratch<A>(scratch_);
+    A* rest = scratch + cell_.wide_image();
+    S* to = tensor(child, plan(child).output, image);
+    A* sum = formed_in(to, scratch);
     bool add = false;
     for (int from = 0; from < cell_.nodes + 2; ++from) {
       if (!cell_.ends(plan(child), from)) continue;
@@ -216,8 +215,7 @@ class Forward {
       add = true;
     }
     if (!add) std::memset(sum, 0, cell_.out * sizeof(A));
-    level<S>().finish(cell_.pixels(), cell_.channels, sum, tensor(child, plan(child).output, image),
-                      moments(child, 0, image), rest);
+    level<S>().finish(cell_.pixels(), cell_.channels, sum, to, moments(child, 0, image), rest);
   }
 
   void concatenate(int64_t child, int64_t image) {

@@ -28,7 +28,7 @@ from enas.kernels.interface import (
     Statistics,
 )
 from enas.kernels.parts import Moment, stored, widen
-from enas.kernels.reference import child_of, collect_statistics, join
+from enas.kernels.reference import child_of, join
 
 HALVES = {SEPARABLE_3: 2, SEPARABLE_5: 2, DILATED_3: 1, DILATED_5: 1}
 """How many times (ReLU, depthwise, pointwise, BN) a convolution is; a dilated one has dilation 2."""
@@ -107,7 +107,7 @@ def mixed_cell(
     blank = widen(input1.new_empty(0)).new_zeros(channels)
     norms = mixing.shape[0] * count_norms(operations, stride)
     out = join(outputs, shape, input1.dtype, (input0, input1, mixing, *weights.tensors()))
-    return out, Statistics(partial(collect_statistics, moments, norms, blank))
+    return out, Statistics(partial(parts.stack_moments, moments, norms, blank))
 
 
 class _MixedCell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,16 @@ class Moment(NamedTuple):
         """Mean and biased variance, [2, C]."""
         variance = (self.inverse.square().reciprocal() - EPSILON).clamp_min(0.0)
         return torch.stack([self.mean, variance])
+
+
+def stack_moments(moments: Sequence[Sequence[Moment | None]], norms: int, blank: Tensor) -> Tensor:
+    """Those of all children, [M, norms, 2, C], (0, 1) where one was unused; `blank` [C] has their type and device."""
+    if not moments or not norms:
+        return blank.new_empty(len(moments), norms, 2, blank.shape[0])
+    unused = torch.stack([torch.zeros_like(blank), torch.ones_like(blank)])
+    return torch.stack(
+        [torch.stack([unused if moment is None else moment.tensor() for moment in child]) for child in moments]
+    )
 
 
 def widen(x: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def cell(
     leaves = (input0, input1, *weights.tensors(), *([] if scale is None else [scale]))
     blank = widen(input1.new_empty(0)).new_zeros(channels)
     norms = 2 * routes.shape[1] + 3
-    return join(outputs, shape, input1.dtype, leaves), Statistics(partial(collect_statistics, moments, norms, blank))
+    return join(outputs, shape, input1.dtype, leaves), Statistics(partial(parts.stack_moments, moments, norms, blank))
 
 
 def sepconv_half(
@@ -136,13 +136,8 @@ def pointwise_norm(inputs: Tensor, weights: Pointwise, statistics: Tensor | None
 
     `statistics` is None or [M, 1, 2, C'].
     """
-
-    def one(x: Tensor, given: Tensor | None) -> tuple[Tensor, list[Moment]]:
-        z = stored(functional.relu(x) @ weights.weight[0], inputs.dtype)
-        out, moment = parts.normalise(z, weights.gain[0], weights.bias[0], None if given is None else given[0])
-        return out, [moment]
-
-    return _each(inputs, (*inputs.shape[2:4], weights.weight.shape[2]), weights, statistics, one)
+    weight, gain, bias = (tensor[0] for tensor in weights)
+    return _normed(inputs, lambda x: functional.relu(x) @ weight, 1, (weight, gain, bias), statistics)
 
 
 def reduction_norm(inputs: Tensor, weights: Pointwise, statistics: Tensor | None = None) -> tuple[Tensor, Statistics]:
@@ -150,27 +145,37 @@ def reduction_norm(inputs: Tensor, weights: Pointwise, statistics: Tensor | None
 
     `statistics` is None or [M, 1, 2, C'].
     """
-
-    def one(x: Tensor, given: Tensor | None) -> tuple[Tensor, list[Moment]]:
-        z = stored(parts.reduce(functional.relu(x), weights.weight[0]), inputs.dtype)
-        out, moment = parts.normalise(z, weights.gain[0], weights.bias[0], None if given is None else given[0])
-        return out, [moment]
-
-    height, width = (-(-side // 2) for side in inputs.shape[2:4])
-    return _each(inputs, (height, width, weights.weight.shape[2]), weights, statistics, one)
+    weight, gain, bias = (tensor[0] for tensor in weights)
+    return _normed(inputs, lambda x: parts.reduce(functional.relu(x), weight), 2, (weight, gain, bias), statistics)
 
 
 def convolution_norm(
     inputs: Tensor, kernel: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None = None
 ) -> tuple[Tensor, Statistics]:
-    """Dense k x k convolution, padded "same", and batch norm: the stem. kernel [k, k, C, C'], gain and bias [C']."""
+    """Dense k x k convolution, padded "same", and batch norm: the stem. kernel [k, k, C, C'], gain and bias [C'].
+
+    `statistics` is None or [M, 1, 2, C'].
+    """
+    return _normed(inputs, lambda x: parts.convolve(x, kernel), 1, (kernel, gain, bias), statistics)
+
+
+def _normed(
+    inputs: Tensor,
+    product: Callable[[Tensor], Tensor],
+    stride: int,
+    weights: tuple[Tensor, Tensor, Tensor],
+    statistics: Tensor | None,
+) -> tuple[Tensor, Statistics]:
+    """The batch norm of a product of pixels with the first of `weights`; the others are gain and bias."""
+    _, gain, bias = weights
 
     def one(x: Tensor, given: Tensor | None) -> tuple[Tensor, list[Moment]]:
-        z = stored(parts.convolve(x, kernel), inputs.dtype)
+        z = stored(product(x), inputs.dtype)
         out, moment = parts.normalise(z, gain, bias, None if given is None else given[0])
         return out, [moment]
 
-    return _each(inputs, (*inputs.shape[2:4], kernel.shape[3]), (kernel, gain, bias), statistics, one)
+    height, width = (-(-side // stride) for side in inputs.shape[2:4])
+    return _each(inputs, (height, width, gain.shape[0]), weights, statistics, one)
 
 
 class _EdgeWeights(NamedTuple):
@@ -297,17 +302,7 @@ def _each(
         moments.append(own)
     joined = join(outputs, (inputs.shape[1], *sizes), inputs.dtype, (inputs, *leaves))
     blank = widen(inputs.new_empty(0)).new_zeros(sizes[2])
-    return joined, Statistics(partial(collect_statistics, moments, norms, blank))
-
-
-def collect_statistics(moments: Sequence[Sequence[Moment | None]], norms: int, blank: Tensor) -> Tensor:
-    """[M, norms, 2, C]; `blank` [C] has their type and device."""
-    unused = torch.stack([torch.zeros_like(blank), torch.ones_like(blank)])
-    if not moments or not norms:
-        return blank.new_empty(len(moments), norms, 2, blank.shape[0])
-    return torch.stack(
-        [torch.stack([unused if moment is None else moment.tensor() for moment in child]) for child in moments]
-    )
+    return joined, Statistics(partial(parts.stack_moments, moments, norms, blank))
 
 
 def child_of(x: Tensor, child: int) -> Tensor:

@@ -1,0 +1,158 @@
+// Batch norms of [M][pixels][channels]: statistics from the moments of tiles, the affine map, and both sums of backward.
+// Whatever is summed over tiles, chunks or children is summed in their order.
+#pragma once
+#include "access.cuh"
+
+namespace enas::batch_norm {
+
+constexpr int LANES = 32, SLICES = 32;  // of a block that sums: neighbours in memory, and parts of what is summed
+constexpr int THREADS = 256;            // of a block that goes over images
+
+// The sum over slices, threadIdx.y, in their order; that of slice 0 is right. `shared` has LANES * SLICES numbers.
+template <class T>
+__device__ inline T sum_slices(T value, T* shared) {
+  __syncthreads();
+  shared[threadIdx.y * LANES + threadIdx.x] = value;
+  __syncthreads();
+  if (threadIdx.y == 0)
+    for (int slice = 1; slice < SLICES; ++slice) value += shared[slice * LANES + threadIdx.x];
+  return value;
+}
+
+// Slice `slice` of `count`.
+__device__ inline int64_t slice_begin(int64_t count, int slice) { return count * slice / SLICES; }
+
+// used [M][2][channels] (mean, biased variance) from moments [M][tiles][3][channels] of tiles of `rows` pixels: a shift,
+// the sums of (z - shift) and its square. A constant channel has variance 0. Grid: (channels / LANES, M), threads:
+// (LANES, SLICES).
+template <class A>
+__global__ void finish_forward(int64_t pixels, int channels, int rows, int64_t tiles, const A* moments, A* used) {
+  SharedMemory memory;
+  double* shared = memory.take<double>(LANES * SLICES);
+  const int channel = int(blockIdx.x) * LANES + int(threadIdx.x), slice = int(threadIdx.y);
+  const int64_t at = int64_t(blockIdx.y) * 2 * channels + channel;
+  double shift = 0, sum = 0, squares = 0;
+  if (channel < channels) {
+    const A* own = moments + int64_t(blockIdx.y) * tiles * 3 * channels + channel;
+    shift = own[0];
+    for (int64_t tile = slice_begin(tiles, slice); tile < slice_begin(tiles, slice + 1); ++tile) {
+      const A* moment = own + tile * 3 * channels;
+      const double count = pixels - tile * rows < rows ? double(pixels - tile * rows) : double(rows);
+      const double distance = double(moment[0]) - shift, one = moment[channels];
+      sum += one + count * distance;
+      squares += double(moment[2 * channels]) + distance * (2 * one + count * distance);
+    }
+  }
+  sum = sum_slices(sum, shared);
+  squares = sum_slices(squares, shared);
+  if (slice != 0 || channel >= channels) return;
+  const double variance = (squares - sum * (sum / double(pixels))) / double(pixels);
+  used[at] = A(shift + sum / double(pixels));
+  used[at + channels] = A(variance < 0 ? 0 : variance);
+}
+
+// out = (z - mean) * gain / sqrt(variance + EPSILON) + bias; as factor * z + offset a channel that hardly varies would
+// lose all its digits. Grid: (chunks of `rows` pixels, M).
+template <class S, int V, class A = Arithmetic<S>>
+__global__ void __launch_bounds__(THREADS) apply(int64_t pixels, int channels, int rows, const S* z, const A* used,
+                                                 const A* gain, const A* bias, S* out) {
+  SharedMemory memory;
+  A *means = memory.take<A>(channels), *factors = memory.take<A>(channels), *biases = memory.take<A>(channels);
+  for (int i = int(threadIdx.x); i < channels; i += THREADS) {
+    const A* own = used + int64_t(blockIdx.y) * 2 * channels + i;
+    means[i] = own[0];
+    factors[i] = norm_affine(own[0], own[channels], gain[i], bias[i]).factor;
+    biases[i] = bias[i];
+  }
+  __syncthreads();
+  const int64_t first = int64_t(blockIdx.x) * rows, begin = (blockIdx.y * pixels + first) * channels;
+  const int groups = channels / V, count = (pixels - first < rows ? int(pixels - first) : rows) * groups;
+  for (int i = int(threadIdx.x); i < count; i += THREADS) {
+    const int channel = i % groups * V;
+    A values[V];
+    load<V>(z + begin + int64_t(i) * V, values);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      values[v] = (values[v] - means[channel + v]) * factors[channel + v] + biases[channel + v];
+    }
+    store<V>(out + begin + int64_t(i) * V, values);
+  }
+}
+
+// sums [M][chunks][2][channels] of dy and dy * (z - mean). Grid: (chunks of `rows` pixels, channels / THREADS, M).
+template <class S, class A = Arithmetic<S>>
+__global__ void __launch_bounds__(THREADS) sum_gradients(int64_t pixels, int channels, int64_t rows, const S* dy,
+                                                         const S* z, const A* used, A* sums) {
+  SharedMemory memory;
+  A* shared = memory.take<A>(2 * THREADS);
+  const int first = int(blockIdx.y) * THREADS, width = channels - first < THREADS ? channels - first : THREADS;
+  const int slices = THREADS / width, slice = int(threadIdx.x) / width, channel = int(threadIdx.x) % width;
+  const int64_t child = blockIdx.z, begin = int64_t(blockIdx.x) * rows;
+  const int64_t end = begin + rows < pixels ? begin + rows : pixels;
+  A sum = A(0), centred = A(0);
+  if (slice < slices) {
+    const A mean = used[child * 2 * channels + first + channel];
+    for (int64_t pixel = begin + slice; pixel < end; pixel += slices) {
+      const int64_t i = (child * pixels + pixel) * channels + first + channel;
+      const A value = widen(dy[i]);
+      sum += value;
+      centred += value * (widen(z[i]) - mean);
+    }
+  }
+  shared[threadIdx.x] = sum;
+  shared[THREADS + threadIdx.x] = centred;
+  __syncthreads();
+  if (slice != 0) return;
+  for (int other = 1; other < slices; ++other) {
+    sum += shared[other * width + channel];
+    centred += shared[THREADS + other * width + channel];
+  }
+  A* to = sums + (child * gridDim.x + blockIdx.x) * 2 * channels + first + channel;
+  to[0] = sum;
+  to[channels] = centred;
+}
+
+// factors [M][3][channels], see NormBackward, and each child's gradients of gain and bias [M][2][channels], from the sums
+// of `chunks`. Grid: (channels / LANES, M), threads: (LANES, SLICES).
+template <class A>
+__global__ void finish_backward(int64_t pixels, int channels, int64_t chunks, const A* sums, const A* used, const A* gain,
+                                bool given, A* factors, A* gradients) {
+  SharedMemory memory;
+  double* shared = memory.take<double>(LANES * SLICES);
+  const int channel = int(blockIdx.x) * LANES + int(threadIdx.x), slice = int(threadIdx.y);
+  const int64_t child = blockIdx.y;
+  double sum = 0, centred = 0;
+  if (channel < channels)
+    for (int64_t chunk = slice_begin(chunks, slice); chunk < slice_begin(chunks, slice + 1); ++chunk) {
+      const A* own = sums + (child * chunks + chunk) * 2 * channels + channel;
+      sum += own[0];
+      centred += own[channels];
+    }
+  sum = sum_slices(sum, shared);
+  centred = sum_slices(centred, shared);
+  if (slice != 0 || channel >= channels) return;
+  const A* own = used + child * 2 * channels + channel;
+  const auto backward = norm_backward<double>(own[0], own[channels], gain[channel], sum, centred, double(pixels), given);
+  A* factor = factors + child * 3 * channels + channel;
+  factor[0] = A(backward.on_grad);
+  factor[channels] = A(backward.on_z);
+  factor[2 * channels] = A(backward.constant);
+  gradients[child * 2 * channels + channel] = A(backward.dgain);
+  gradients[(child * 2 + 1) * channels + channel] = A(backward.dbias);
+}
+
+// to[number] = the sum over `rows` rows, `pitch` apart. Grid: (numbers / LANES), threads: (LANES, SLICES).
+template <class A>
+__global__ void sum_rows(int64_t numbers, int64_t rows, int64_t pitch, const A* from, A* to) {
+  SharedMemory memory;
+  A* shared = memory.take<A>(LANES * SLICES);
+  const int64_t number = int64_t(blockIdx.x) * LANES + threadIdx.x;
+  A sum = A(0);
+  if (number < numbers)
+    for (int64_t row = slice_begin(rows, int(threadIdx.y)); row < slice_begin(rows, int(threadIdx.y) + 1); ++row)
+      sum += from[row * pitch + number];
+  sum = sum_slices(sum, shared);
+  if (threadIdx.y == 0 && number < numbers) to[number] = sum;
+}
+
+}  // namespace enas::batch_norm

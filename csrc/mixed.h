@@ -133,4 +133,14 @@ struct MixedCell {
   }
 };
 
+// Where the tensors of a child stand. Where nothing is kept, all edges share the room of one, and the nodes follow it.
+struct MixedSlots {
+  const MixedCell& cell;
+  bool keeps;
+
+  int count() const { return keeps ? cell.slots() : node(cell.nodes - 1); }
+  int edge(int edge) const { return keeps ? cell.slot(edge) : 0; }
+  int node(int node) const { return keeps ? cell.node_slot(node) : cell.edge_slots() + node; }
+};
+
 }  // namespace enas

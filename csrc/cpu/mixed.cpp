@@ -110,7 +110,7 @@ class Forward {
     const int64_t channels = cell_.channels, all = cell_.nodes * channels;
     const A* sum = sum_.get() + image * cell_.out();
     S* to = out_ + image * cell_.out_pixels() * all + node * channels;
-    if (node + 1 < cell_.nodes) level<S>().narrow(cell_.out(), sum, call_.tensor(call_.node_slot(node), image));
+    if (node + 1 < cell_.nodes) level<S>().narrow(cell_.out(), sum, call_.tensor(call_.slots.node(node), image));
     for (int64_t pixel = 0; pixel < cell_.out_pixels(); ++pixel)
       level<S>().narrow(channels, sum + pixel * channels, to + pixel * all);
   }
@@ -135,11 +135,11 @@ std::tuple<Tensor, Tensor, Tensor> mixed_cell(const Tensor& input0, const Tensor
     for (int64_t norm = 0; norm < cell.children * norms; ++norm)
       std::fill_n(pointer<A>(used) + (2 * norm + 1) * channels, channels, A(1));
     Tensor out = empty(input1, {cell.children, cell.batch, cell.out_height(), cell.out_width(), cell.nodes * channels});
-    MixedCall<S> call{cell, input0, input1, mixing, weights, nullptr, pointer<A>(used), slots > 0};
+    MixedCall<S> call{cell, input0, input1, mixing, weights, nullptr, pointer<A>(used), {cell, slots > 0}};
     const auto kept = [&](int64_t count) {
       return empty(input1, {cell.children, count, cell.batch, cell.out_height(), cell.out_width(), channels});
     };
-    Tensor saved = kept(call.kept_slots());
+    Tensor saved = kept(call.slots.count());
     call.kept = pointer<S>(saved);
     Forward<S>(call, statistics, pointer<S>(out));
     return std::tuple(out, slots > 0 ? saved : kept(0), used);

@@ -15,23 +15,18 @@ struct MixedCall {
   const MixedCell& cell;
   const Tensor &input0, &input1, &mixing;
   const std::vector<Tensor>& weights;
-  S* kept;  // [M, kept_slots, B, out]
+  S* kept;  // [M, slots, B, out]
   A* used;
-  // Where nothing is kept, all edges share the slots of one, and the nodes follow them.
-  bool keeps;
-
-  int kept_slots() const { return keeps ? cell.slots() : cell.edge_slots() + cell.nodes - 1; }
-  int edge_slot(int edge) const { return keeps ? cell.slot(edge) : 0; }
-  int node_slot(int node) const { return keeps ? cell.node_slot(node) : cell.edge_slots() + node; }
+  MixedSlots slots;
 
   // Images are counted through all children.
   int64_t images() const { return cell.children * cell.batch; }
   S* tensor(int slot, int64_t image) const {
-    return kept + ((image / cell.batch * kept_slots() + slot) * cell.batch + image % cell.batch) * cell.out();
+    return kept + ((image / cell.batch * slots.count() + slot) * cell.batch + image % cell.batch) * cell.out();
   }
   bool shared(int input) const { return (input ? input1 : input0).size(0) == 1; }
   const S* source(int slot, int64_t image) const {
-    if (slot >= 2) return tensor(node_slot(slot - 2), image);
+    if (slot >= 2) return tensor(slots.node(slot - 2), image);
     return pointer<S>(slot ? input1 : input0) + (shared(slot) ? image % cell.batch : image) * cell.in();
   }
   A weight(int edge, int candidate) const {
@@ -101,7 +96,7 @@ class MixedEdgeWork {
   A* bias(const std::vector<Tensor>& tables, int norm) const { return channels_of(tables[cell.bias], norm); }
 
   const S* source(int64_t image) const { return call.source(edge.source, image); }
-  S* z(int set, int64_t image) const { return call.tensor(call.edge_slot(number) + set, image); }
+  S* z(int set, int64_t image) const { return call.tensor(call.slots.edge(number) + set, image); }
   A* used(int64_t child, int norm) const {
     return call.used + ((child * cell.edges.size() + number) * cell.norms + norm) * 2 * cell.channels;
   }

@@ -226,8 +226,8 @@ std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> mixed_cell_backward(
   check_images(grad);
   STD_TORCH_CHECK(saved.size(1) == cell.slots(), "saved is not what the forward pass keeps");
   return dispatch(input1, [&]<class S>() {
-    const MixedCall<S> call{cell,    input0, input1, mixing, weights, pointer<S>(saved), pointer<Arithmetic<S>>(used),
-                            true};
+    const MixedCall<S> call{
+        cell, input0, input1, mixing, weights, pointer<S>(saved), pointer<Arithmetic<S>>(used), {cell, true}};
     Backward<S> backward(call, grad, given);
     return std::tuple(backward.dinputs[0], backward.dinputs[1], backward.dmixing, backward.tables);
   });

@@ -19,9 +19,10 @@ from enas.kernels.interface import (
     Pointwise,
     Separable,
 )
-from kernels.cases import assert_native, assert_native_in, outcome, statistics
+from kernels.cases import assert_native, assert_native_in, normal, outcome, statistics
+from kernels.device import HostDevice
 from kernels.mixed_cases import DARTS, MixedCase, mixed_call
-from tolerances import assert_same
+from tolerances import assert_same, assert_stored
 
 native.load()
 STRIDES = pytest.mark.parametrize("stride", [1, 2])
@@ -131,6 +132,21 @@ def test_no_bit_depends_on_the_number_of_threads(storage: torch.dtype, stride: i
         torch.set_num_threads(threads)
         for one, other in zip(outcome(mixed_call(case), native, tensors), alone, strict=True):
             assert torch.equal(one, other)
+
+
+@STRIDES
+def test_device_code_in_bfloat16(device: HostDevice, stride: int) -> None:
+    case = MixedCase(1, 4, 6, 5, 3, stride=stride)
+    tensors = [tensor.to(torch.bfloat16 if place < 2 else torch.float32) for place, tensor in enumerate(case.tensors())]
+    expected = outcome(mixed_call(case), reference, [tensor.double() for tensor in tensors])
+    slots = mixed.count_slots(case.edges, case.operations, stride)
+    arguments = (*tensors[:3], tensors[3:], case.operations)
+    out, saved, used = device.call("mixed_cell", *arguments, None, stride, slots)
+    grad = normal(*out.shape, seed=99).to(torch.bfloat16)
+    gradients = device.call("mixed_cell_backward", grad, *arguments, stride, saved, used, False)
+    assert [x.dtype for x in (out, saved, used)] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    for one, other in zip((out, used, *gradients), expected, strict=True):
+        assert_stored(one, other)
 
 
 def test_without_gradients_the_result_is_the_same() -> None:

@@ -8,6 +8,7 @@
 
 #include <initializer_list>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "storage.h"
@@ -50,6 +51,13 @@ inline void check_weights(const Tensor& images, std::initializer_list<const Tens
     STD_TORCH_CHECK(weight->scalar_type() == arithmetic_type(images),
                     "weights must be float32, or float64 for float64 images");
   }
+}
+
+// Where sums that end in `storage` are formed: there, or in `room` where the types differ.
+template <class S>
+inline Arithmetic<S>* formed_in([[maybe_unused]] S* storage, [[maybe_unused]] Arithmetic<S>* room) {
+  if constexpr (std::is_same_v<S, Arithmetic<S>>) return storage;
+  else return room;
 }
 
 // Calls f.operator()<S>() for the storage type S of `images`.

@@ -11,6 +11,7 @@ from enas.data import DataSet
 from enas.estimator import Shared
 from enas.final import FinalTraining
 from enas.plan import Limits, Plan
+from enas.precision import select as select_precision
 from enas.randomness import Randomness, seeded
 from enas.record import Record, manifest
 from enas.report import Comparison, SearchReport
@@ -41,6 +42,7 @@ def find(
     batch_size: int = 64,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     progress: bool = True,
 ) -> Comparison:
     """Search on `data` and write a run directory as enas-search does; returns the best beside the random baseline.
@@ -48,7 +50,7 @@ def find(
     Raises UserError for a value that is not allowed, and where `run_dir` is not empty.
     """
     on = torch.device(device)
-    data = data.to(on)
+    data = data.to(on).stored_as(select_precision(precision))
     space = space or EnasMicro()
     scale = scale_for(data, layers, filters)
     supernet = Supernet(space, scale, seeded(seed, "weights")).to(on)
@@ -59,7 +61,7 @@ def find(
     estimator = Shared(supernet, data, batch_size=batch_size, images=batch_size)
     plan = Plan(epochs)
     with Record.create(Path(run_dir)) as record:
-        origin = manifest(seed, on, torch.get_num_threads(), "enas.find", [], {})
+        origin = manifest(seed, on, torch.get_num_threads(), "enas.find", [], {}, precision)
         report = SearchReport(record, space, scale, origin, "accuracy")
         report.start()
         return Search(
@@ -79,6 +81,7 @@ def fit(
     auxiliary: float = 0.4,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     progress: bool = True,
     **recipe: Any,
 ) -> tuple[Child, dict[str, Any]]:
@@ -87,7 +90,7 @@ def fit(
     `layers` and `filters` default to those of the search; `recipe` goes to FinalTraining. Raises UserError as `find`.
     """
     on = torch.device(device)
-    data = data.to(on)
+    data = data.to(on).stored_as(select_precision(precision))
     found, space = load_genotype(Path(genotype))
     searched = found.cost["scale"]
     layers = searched["layers"] if layers is None else layers

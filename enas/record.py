@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from enas import kernels
 from enas.draw import figure_to_image
 from enas.errors import UserError
 from enas.files import write_json, written_whole
@@ -212,13 +213,18 @@ def manifest(
     command: str,
     overrides: Sequence[str],
     config: Mapping[str, Any],
+    precision: str = "fp32",
 ) -> dict[str, Any]:
-    """What run.json says of a run's origin: what was asked for, and on which machine and versions it ran."""
+    """What run.json says of a run's origin: what was asked for, and on which machine and versions it ran.
+
+    `machine.kernels` is who computes the kernels: "native" or "reference".
+    """
     return {
         "command": command,
         "overrides": list(overrides),
         "config": dict(config),
         "seed": seed,
+        "precision": precision,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "enas": _version("enas"),
@@ -232,6 +238,7 @@ def manifest(
             "device": str(device),
             "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
             "threads": threads,
+            "kernels": kernels.in_use(device),
         },
     }
 

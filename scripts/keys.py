@@ -14,6 +14,14 @@ class Kernels(Enum):
     reference = "reference"
 
 
+class Precision(Enum):
+    """How exactly a run computes and stores."""
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
 class Objective(Enum):
     """What is maximised on validation images."""
 

@@ -10,32 +10,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from enas import kernels
+from enas.data import DataSet
 from enas.errors import UserError
+from enas.kernels import native
+from enas.precision import STORAGE
+from enas.precision import select as select_precision
 from enas.record import Record, load_checkpoint, manifest
 
 from . import configuration
 
 
 def prepare(config: DictConfig) -> torch.device:
-    """Set threads and kernels, and give the device of a run.
+    """Set threads, kernels and precision, and give the device of a run.
 
-    A resumed run keeps the thread count it was recorded with: another one may change the last bit of a sum.
-    Raises UserError for a device that does not exist, a thread count below 1 and a seed out of range.
+    A resumed run keeps the thread count and the kernels it was recorded with: others may change the last bit of a sum.
+    Raises UserError for a device or kernels that do not exist, a thread count below 1 and a seed out of range.
     """
-    kernels.select(config.kernels.value)
     if not 0 <= config.seed < 2**63:
         raise UserError(f"seed={config.seed}: allowed is a whole number from 0 to 2^63 - 1")
     threads = config.threads
-    if threads is None and config.get("resume") is not None:
-        threads = _recorded_threads(Path(config.resume))
+    recorded = {} if config.get("resume") is None else _recorded_machine(Path(config.resume))
+    if threads is None and isinstance(recorded.get("threads"), int):
+        threads = recorded["threads"]
     if threads is not None:
         if threads < 1:
             raise UserError(f"threads={threads}: allowed is 1 or more, or null for all")
         torch.set_num_threads(threads)
-    return _device(config.device)
+    device = _device(config.device)
+    _select_kernels(config, recorded.get("kernels"), device)
+    select_precision(config.precision.value)
+    return device
+
+
+def load_data(config: DictConfig, device: torch.device) -> DataSet:
+    """The data set that the configuration names, on `device`, its batches in the precision's type of storage."""
+    data: DataSet = instantiate(config.data)
+    return data.to(device).stored_as(STORAGE[config.precision.value])
 
 
 def origin(config: DictConfig, device: torch.device) -> dict[str, Any]:
@@ -48,6 +62,7 @@ def origin(config: DictConfig, device: torch.device) -> dict[str, Any]:
         command,
         configuration.overrides(),
         configuration.plain(config),
+        config.precision.value,
     )
 
 
@@ -67,10 +82,17 @@ def open_record(run_dir: Path, resumed: bool, device: torch.device, part: str) -
     return Record.reopen(run_dir, state["next_step"], state["metrics_lines"]), state
 
 
-def _recorded_threads(run_dir: Path) -> int | None:
+def _recorded_machine(run_dir: Path) -> dict[str, Any]:
     content = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-    threads = content.get("machine", {}).get("threads")
-    return threads if isinstance(threads, int) else None
+    machine = content.get("machine")
+    return machine if isinstance(machine, dict) else {}
+
+
+def _select_kernels(config: DictConfig, recorded: Any, device: torch.device) -> None:
+    """Choose what was asked for, or `recorded`: what a resumed run was computed with."""
+    if recorded == "native" and (reason := native.absence(device.type)) is not None:
+        raise UserError(f"resume={config.resume}: the run was computed by native kernels and keeps them; {reason}")
+    kernels.select(config.kernels.value if recorded is None else str(recorded), device)
 
 
 def _device(name: str) -> torch.device:

@@ -24,7 +24,7 @@ from enas.supernet import Child, Supernet
 
 from . import configuration, machine
 from .configuration import Verb, group, key
-from .keys import Kernels, Objective
+from .keys import Kernels, Objective, Precision
 from .training import builds_auxiliary, prepare, table, train_child
 
 
@@ -43,7 +43,8 @@ class Keys:
     seed: int = key(0, "Seed of everything")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: all")
-    kernels: Kernels = key(Kernels.auto, "Who computes the kernels")
+    kernels: Kernels = key(Kernels.auto, "Who computes the kernels; auto: native where it can, else reference")
+    precision: Precision = key(Precision.fp32, "tf32: CUDA may round products; bf16: images are stored so")
     checkpoint_every: int = key(1, "Epochs between checkpoints")
     progress: bool = key(True, "Show a progress bar")
     run_dir: str = key("runs/rank-${now:%Y%m%d-%H%M%S}", "Where the run is written")
@@ -60,7 +61,7 @@ def rank(config: DictConfig) -> float:
     state = load_checkpoint(folder / "checkpoint.pt", device)
     if "training" not in state:
         raise UserError(f"search={folder}: no search left its checkpoint there; give the run directory of a search")
-    data = instantiate(config.data).to(device)
+    data = machine.load_data(config, device)
     if scale_for(data, scale.layers, scale.filters) != scale:
         raise UserError(f"data: the search in {folder} had images and classes of another shape, {scale}")
     supernet = Supernet(space, scale, torch.Generator().manual_seed(0)).to(device)

@@ -24,7 +24,7 @@ from enas.train import SharedTraining
 
 from . import configuration, machine
 from .configuration import Verb, group, key
-from .keys import Kernels, Limit, Objective, SearchNetwork
+from .keys import Kernels, Limit, Objective, Precision, SearchNetwork
 
 PLAN = (
     "epochs",
@@ -65,7 +65,8 @@ class Keys:
     seed: int = key(0, "Seed of everything")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: all. Recorded, and kept by a resumed run")
-    kernels: Kernels = key(Kernels.auto, "Who computes the kernels")
+    kernels: Kernels = key(Kernels.auto, "Who computes the kernels; auto: native where it can, else reference")
+    precision: Precision = key(Precision.fp32, "tf32: CUDA may round products; bf16: images are stored so")
     checkpoint_every: int = key(1, "Epochs between checkpoints")
     log_every: int = key(50, "Training steps between two log entries")
     draw_every: int = key(10, "Epochs between two drawings of the best cells")
@@ -77,7 +78,7 @@ class Keys:
 def search(config: DictConfig) -> float:
     """Build what the configuration names, search, and return the best value found, for a sweeper."""
     device = machine.prepare(config)
-    data = instantiate(config.data).to(device)
+    data = machine.load_data(config, device)
     space = instantiate(config.space)
     scale = scale_for(data, config.network.layers, config.network.filters)
     supernet = Supernet(space, scale, seeded(config.seed, "weights")).to(device)

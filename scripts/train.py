@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
 from enas.api import scale_for
@@ -21,7 +20,7 @@ from enas.supernet import Child, load_child
 
 from . import configuration, machine
 from .configuration import Verb, group, key
-from .keys import Init, Kernels, Network
+from .keys import Init, Kernels, Network, Precision
 from .training import builds_auxiliary, table, train_child
 
 
@@ -40,7 +39,8 @@ class Keys:
     seed: int = key(0, "Seed of everything")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: all. Recorded, and kept by a resumed run")
-    kernels: Kernels = key(Kernels.auto, "Who computes the kernels")
+    kernels: Kernels = key(Kernels.auto, "Who computes the kernels; auto: native where it can, else reference")
+    precision: Precision = key(Precision.fp32, "tf32: CUDA may round products; bf16: images are stored so")
     checkpoint_every: int = key(1, "Epochs between checkpoints")
     progress: bool = key(True, "Show a progress bar")
     run_dir: str = key("runs/train-${now:%Y%m%d-%H%M%S}", "Where the run is written")
@@ -51,7 +51,7 @@ def train(config: DictConfig) -> float:
     """Train the found and the random networks one after the other; return the found one's test accuracy."""
     device = machine.prepare(config)
     genotype, space = load_genotype(Path(config.genotype))
-    data = instantiate(config.data).to(device)
+    data = machine.load_data(config, device)
     searched = genotype.cost["scale"]
     own = {key: searched[key] if value is None else value for key, value in config.network.items()}
     scale = scale_for(data, **own)

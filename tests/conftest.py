@@ -1,9 +1,15 @@
 """What holds for every test."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from enas import kernels
+
+KERNELS = os.environ.get("ENAS_KERNELS", "auto")
+"""Who computes in tests that do not say: the suite runs with native and with reference kernels."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,3 +24,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _kernels_for_fixtures() -> None:
+    kernels.select(KERNELS, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def _kernels() -> Iterator[None]:
+    """A command that a test calls chooses its own kernels, and so do some tests."""
+    kernels.select(KERNELS, torch.device("cpu"))
+    yield
+    kernels.select(KERNELS, torch.device("cpu"))

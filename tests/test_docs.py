@@ -141,6 +141,7 @@ def ranked(file: Path, searched: Path, tmp_path_factory: pytest.TempPathFactory)
         "device": "cpu",
         "threads": None,
         "kernels": rank.Kernels.auto,
+        "precision": rank.Precision.fp32,
         "checkpoint_every": 1,
         "progress": False,
         "run_dir": str(run_dir),

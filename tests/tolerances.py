@@ -19,6 +19,19 @@ SAME = {
 }
 """Two ways of computing one thing, by type."""
 
+NEAR = {
+    torch.float32: 2e-5,
+    # Both sides round alike, except where a sum in another order falls on the other side of a rounding.
+    torch.bfloat16: 2e-3,
+}
+"""Native kernels that store in a type, against their definition: relative to the length of the whole tensor."""
+
+STORED = 0.02
+"""Storage in bfloat16, whose numbers have 8 bits, against none: relative to the length of the whole tensor."""
+
+STORED_NETWORK = 0.05
+"""The same at the end of a small network, where a dozen roundings have added up."""
+
 GOLDEN = Tolerance(1e-9, 1e-9)
 """A stored trace in float64, over machines and versions of torch."""
 
@@ -38,6 +51,19 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     """Equal up to the order of sums; both have one type."""
     tolerance = SAME[found.dtype]
     torch.testing.assert_close(found, expected, rtol=tolerance.rtol, atol=tolerance.atol)
+
+
+def assert_near(found: Tensor, expected: Tensor, storage: torch.dtype) -> None:
+    """Equal up to the order of sums of numbers that are stored in `storage`."""
+    difference, length = (found.double() - expected.double()).norm(), expected.double().norm()
+    assert difference <= NEAR[storage] * length, f"{difference / length:.1e} of the length"
+
+
+def assert_stored(found: Tensor, expected: Tensor, tolerance: float = STORED) -> None:
+    """Equal up to the rounding of what is stored in bfloat16 on the way."""
+    found, expected = found.double(), expected.double()
+    assert found.shape == expected.shape
+    assert (found - expected).norm() <= tolerance * expected.norm()
 
 
 def assert_golden(found: Any, expected: Any) -> None:

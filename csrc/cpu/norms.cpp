@@ -63,11 +63,12 @@ std::tuple<Tensor, Tensor, Tensor> forward(Product<S> product, const Tensor& x, 
   Tensor used = empty(x, {children, 1, 2, channels}, arithmetic_type(x));
   std::vector<A> moments(children * batch * 3 * channels);
   parallel(children * batch, [&](int64_t image) {
-    A* sum = thread_scratch<A>(product.scratch());
-    A* rest = sum + rounded(product.out_size());
+    A* scratch = thread_scratch<A>(product.scratch());
+    A* rest = scratch + rounded(product.out_size());
+    S* to = pointer<S>(z) + image * product.out_size();
+    A* sum = formed_in(to, scratch);
     product.forward(pointer<S>(x) + image * product.in_size(), sum, rest);
-    level<S>().finish(product.out_pixels(), channels, sum, pointer<S>(z) + image * product.out_size(),
-                      moments.data() + image * 3 * channels, rest);
+    level<S>().finish(product.out_pixels(), channels, sum, to, moments.data() + image * 3 * channels, rest);
   });
   std::vector<Norm<A>> norms(children);
   for (int64_t child = 0; child < children; ++child) {
@@ -79,11 +80,12 @@ std::tuple<Tensor, Tensor, Tensor> forward(Product<S> product, const Tensor& x, 
     norms[child].set(channels, own, pointer<A>(gain), pointer<A>(bias));
   }
   parallel(children * batch, [&](int64_t image) {
-    A* sum = thread_scratch<A>(product.scratch());
-    A* rest = sum + rounded(product.out_size());
+    A* scratch = thread_scratch<A>(product.scratch());
+    S* to = pointer<S>(out) + image * product.out_size();
+    A* sum = formed_in(to, scratch);
     level<S>().add_affine(product.out_pixels(), channels, pointer<S>(z) + image * product.out_size(),
-                          norms[image / batch].load(), A(1), sum, false, rest);
-    level<S>().narrow(product.out_size(), sum, pointer<S>(out) + image * product.out_size());
+                          norms[image / batch].load(), A(1), sum, false, scratch + rounded(product.out_size()));
+    if constexpr (!std::is_same_v<S, A>) level<S>().narrow(product.out_size(), sum, to);
   });
   return {out, z, used};
 }

@@ -76,10 +76,12 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const Tensor& depthw
     }
   }
   parallel(images, [&](int64_t image) {
-    A* sum = thread_scratch<A>(out + level<S>().channel_scratch(channels) + 64);
+    A* scratch = thread_scratch<A>(out + level<S>().channel_scratch(channels) + 64);
+    S* to = pointer<S>(result) + image * out;
+    A* sum = formed_in(to, scratch);
     level<S>().add_affine(halves.second.pixels(), channels, z(image, 1), norms[image / batch * 2 + 1].load(), A(1), sum,
-                          false, sum + (out + 15) / 16 * 16);
-    level<S>().narrow(out, sum, pointer<S>(result) + image * out);
+                          false, scratch + (out + 15) / 16 * 16);
+    if constexpr (!std::is_same_v<S, A>) level<S>().narrow(out, sum, to);
   });
   return {result, slots ? kept : shape(0), used};
 }

@@ -44,6 +44,7 @@ class DataSet:
     mean: Tensor  # float32 [C], of the training split, in units of pixel values from 0 to 1
     std: Tensor  # float32 [C], likewise; 1 for a channel that is constant
     augmentation: Augmentation
+    storage: torch.dtype | None = None  # the type of network inputs; None: that of `mean`
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -62,6 +63,10 @@ class DataSet:
             std=self.std.to(device),
         )
 
+    def stored_as(self, storage: torch.dtype) -> "DataSet":
+        """The same data set, whose network inputs have the type `storage`."""
+        return replace(self, storage=storage)
+
     def batch(self, split: Split, indices: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Network inputs and labels of some images of a split.
 
@@ -70,15 +75,17 @@ class DataSet:
             generator: on the split's device; given, the images are augmented; None, they are only normalised.
 
         Returns:
-            float32 [..., H, W, C] and int64 [...], where ... is the shape of `indices`.
+            [..., H, W, C] in the type of storage and int64 [...], where ... is the shape of `indices`.
         """
         images, labels = split.images[indices], split.labels[indices]
         if generator is None:
-            return normalise(images, self.mean, self.std), labels
-        return augment(images, self.mean, self.std, self.augmentation, generator), labels
+            inputs = normalise(images, self.mean, self.std)
+        else:
+            inputs = augment(images, self.mean, self.std, self.augmentation, generator)
+        return inputs.to(self.storage or inputs.dtype), labels
 
     def sample(self, batch_size: int, batches: int = 4) -> list[Tensor]:
-        """The same few training batches at every call, not augmented: float32 [1, B, H, W, C] each.
+        """The same few training batches at every call, not augmented: [1, B, H, W, C] each.
 
         For batch-norm statistics that are estimated again.
         """

@@ -154,7 +154,7 @@ class CellNetwork(Network):
             produced.pop(position - 2, None)
             if self.auxiliary is not None and noise is not None and position == self.auxiliary_after:
                 auxiliary = self.auxiliary(produced[position], norms)
-        pooled = produced[len(self.cells) - 1].relu().mean(dim=(2, 3))
+        pooled = produced[len(self.cells) - 1].relu().mean(dim=(2, 3), dtype=self.head.dtype)
         if noise is not None and noise.dropout > 0:
             pooled = pooled * _keep(pooled.shape, 1 - noise.dropout, noise.generator, pooled)
         return Output(_linear(pooled, self.head.flatten(0, 1)), auxiliary, norms.collected())
@@ -213,7 +213,7 @@ class AuxiliaryHead(nn.Module):
         narrow = norms("auxiliary/narrow", kernels.pointwise_norm, pooled, self.narrow.weights())
         narrow = narrow.reshape(*x.shape[:2], 1, 1, -1)
         wide = norms("auxiliary/wide", kernels.pointwise_norm, narrow, self.wide.weights())
-        return _linear(wide.flatten(2).relu(), self.classifier)
+        return _linear(wide.flatten(2).relu().to(self.classifier.dtype), self.classifier)
 
 
 class _Norms:

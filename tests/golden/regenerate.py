@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from enas import kernels
 from enas.architecture import Estimates
 from enas.data import Augmentation, Split, assemble
 from enas.estimator import Shared
@@ -120,6 +121,7 @@ TRACES: dict[str, Callable[[], Any]] = {
 
 def main() -> None:
     torch.set_num_threads(1)
+    kernels.select("reference", torch.device("cpu"))
     for name, trace in TRACES.items():
         (FOLDER / f"{name}.json").write_text(json.dumps(trace(), indent=1) + "\n")
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from conformance import generator
 from enas.kernels import reference
-from enas.kernels.reference import CellWeights, Pointwise, Separable
+from enas.kernels.interface import ZERO, CellWeights, Pointwise, Separable
 from enas.space import EnasMicro
 from kernels.loops import depthwise, loops
-from tolerances import GRADIENT, assert_same
+from tolerances import GRADIENT, assert_same, assert_stored
 
 NODES, CHANNELS, BATCH = 3, 3, 2
 SPACE = EnasMicro(NODES)
@@ -82,6 +82,71 @@ def test_a_cell_of_one_operation_is_what_the_loops_say(code: int, stride: int) -
     inputs = [normal(1, BATCH, 5, 4, CHANNELS, seed=seed) for seed in (1, 2)]
     out, _ = reference.cell(*inputs, routes, weights, stride=stride)
     assert_same(out, loops(*inputs, routes, weights, stride=stride))
+
+
+@pytest.mark.parametrize("project", [True, False], ids=["project", "concat"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_an_edge_of_zero_gives_nothing_and_yet_reads_its_source(stride: int, project: bool) -> None:
+    weights = random_weights(project)
+    routes = random_routes(3, seed=5)
+    routes[0, :, 1] = ZERO
+    routes[1, ::2, 1] = ZERO
+    routes[2, -1, 1] = ZERO
+    inputs = [normal(3, BATCH, 5, 4, CHANNELS, seed=seed) for seed in (1, 2)]
+    out, used = reference.cell(*inputs, routes, weights, stride=stride)
+    assert_same(out, loops(*inputs, routes, weights, stride=stride))
+    assert (used.tensor()[0, : 2 * EDGES, 1] == 1).all()
+
+
+def test_a_loose_end_without_a_block_is_left_out() -> None:
+    weights = random_weights(project=True)
+    row = [integer for source in (0, 0, 0, 0, 0, 0) for integer in (source, 2)] * 2
+    routes = SPACE.route(torch.tensor([row]))[:, :EDGES]
+    assert weights.project is not None
+    chosen = weights._replace(
+        block=(-1, -1, 0, -1, 1), project=weights.project._replace(weight=weights.project.weight[[2, 4]])
+    )
+    inputs = [normal(1, BATCH, 5, 4, CHANNELS, seed=seed) for seed in (1, 2)]
+    out, _ = reference.cell(*inputs, routes, chosen)
+    z = sum(reference.parts.average_pool(inputs[0][0], 1).mul(2).relu() @ weights.project.weight[at] for at in (2, 4))
+    assert isinstance(z, Tensor)
+    expected, _ = reference.parts.normalise(z, weights.project.gain[0], weights.project.bias[0], None)
+    assert_same(out[0], expected)
+    concatenated, _ = reference.cell(*inputs, routes, chosen._replace(project=None))
+    assert concatenated.shape[-1] == 2 * CHANNELS
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("project", [True, False], ids=["project", "concat"])
+def test_no_children_give_empty_outputs_and_zero_gradients(project: bool, stride: int) -> None:
+    weights = random_weights(project)
+    some, _ = reference.cell(*(normal(1, BATCH, 5, 4, CHANNELS),) * 2, random_routes(1), weights, stride=stride)
+    for tensor in weights.tensors():
+        tensor.requires_grad_()
+    inputs = [normal(0, BATCH, 5, 4, CHANNELS), normal(1, BATCH, 5, 4, CHANNELS)]
+    out, used = reference.cell(*inputs, random_routes(1)[:0], weights, stride=stride)
+    assert out.shape == (0, *some.shape[1:])
+    assert used.tensor().shape == (0, NORMS, 2, CHANNELS)
+    out.sum().backward()
+    for tensor in weights.tensors():
+        assert tensor.grad is not None
+        assert (tensor.grad == 0).all()
+
+
+def test_bfloat16_is_storage_alone() -> None:
+    """Rounded images and weights in float32 give what float32 gives for them, up to the rounding of what is stored."""
+    weights = random_weights(project=True)
+    single = CellWeights(
+        *(type(table)(*(tensor.float() for tensor in table)) for table in weights[:5] if isinstance(table, tuple)),
+        *weights[5:],
+    )
+    inputs = [normal(2, BATCH, 5, 4, CHANNELS, seed=seed).bfloat16() for seed in (1, 2)]
+    routes = random_routes(2)
+    out, used = reference.cell(*inputs, routes, single, stride=2)
+    assert (out.dtype, used.tensor().dtype) == (torch.bfloat16, torch.float32)
+    exact, _ = reference.cell(*(x.float() for x in inputs), routes, single, stride=2)
+    assert_stored(out, exact)
+    assert not torch.equal(out.float(), exact)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

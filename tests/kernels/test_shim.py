@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.cases import CASES, Case, convert, shift
 from kernels.device import ORDERS, HostDevice
+from kernels.operations import CASES, Case, convert, shift
 from shim.library import build, compiler
 from tolerances import SAME, assert_same
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from enas.record import load_checkpoint
 from enas.supernet import load_child
 
-from .conftest import VERBS, called
+from .conftest import VERBS, called, with_kernels
 
 ROOT = Path(__file__).parents[2]
 COMMON = ("threads=1", "progress=false", "device=cpu")
@@ -32,9 +32,9 @@ TRAIN = (*COMMON, "batch_size=64", "epochs=3")
 
 def start(folder: Path, verb: str, *arguments: str) -> subprocess.Popen[str]:
     """The installed command, in a group of its own, so that signals reach it alone."""
-    command = Path(sys.executable).with_name(f"enas-{verb}")
+    command = with_kernels(str(Path(sys.executable).with_name(f"enas-{verb}")), *arguments)
     return subprocess.Popen(
-        [command, *arguments],
+        command,
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from conformance import generator
+from enas import kernels
 from enas.space import EnasMicro, Scale
 from enas.supernet import Child
 
@@ -15,6 +16,7 @@ SMALL = Scale(layers=2, filters=3, height=8, width=8, channels=3, classes=5)
 
 def counted(space: EnasMicro, row: list[int], scale: Scale) -> tuple[int, int]:
     """Parameters of the stand-alone network, and the multiply-adds that torch sees in its forward pass."""
+    kernels.select("reference", torch.device("cpu"))
     child = Child(space, row, scale, generator()).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         child(torch.zeros(1, scale.height, scale.width, scale.channels))

@@ -1,6 +1,8 @@
 // One half of a separable convolution on one image: [affine,] ReLU, depthwise, pointwise; and its backward, in which the
 // depthwise result is computed again.
 #pragma once
+#include <type_traits>
+
 #include "depthwise.h"
 #include "elementwise.h"
 #include "product.h"
@@ -152,15 +154,21 @@ void depthwise_image(const HalfPlan<A>& plan, const A* plane, const A* prepared,
 }
 
 // z = sum in storage; moments [3][channels]: the first pixel, and the sums of the distances to it and of their squares.
+// Where the types are the same, `sum` may be z.
 template <class S, class A>
 void finish(int64_t pixels, int channels, const A* sum, S* z, A* moments, A* scratch) {
-  const int64_t size = pixels * channels;
-  each<A>(size, 1, 0, [&]<class T>(int64_t i, int) { put_stored(z + i, get<T>(sum + i)); });
-  for (int channel = 0; channel < channels; ++channel) moments[channel] = widen(z[channel]);
+  S first[1];
+  for (int channel = 0; channel < channels; ++channel) {
+    narrow(sum[channel], first);
+    moments[channel] = widen(first[0]);
+  }
   repeat(moments, channels, scratch);
-  sum_pairs(size, channels, moments + channels, moments + 2 * channels,
+  sum_pairs(pixels * channels, channels, moments + channels, moments + 2 * channels,
             [&]<class T>(int64_t i, int phase, T& one, T& two) {
-              const T distance = get_stored<T>(z + i) - get<T>(scratch + phase);
+              T stored = get<T>(sum + i);
+              put_stored(z + i, stored);
+              if constexpr (!std::is_same_v<S, A>) stored = get_stored<T>(z + i);
+              const T distance = stored - get<T>(scratch + phase);
               one += distance;
               two += distance * distance;
             });
@@ -204,10 +212,17 @@ void half_forward(const Half& half, const A* prepared, const S* x, Load<A> load,
   A* depthwise = pieces.take(half.out_pixels() * plan.channels);
   A* sum = pieces.take(half.out_pixels() * plan.outputs);
   A* narrow = pieces.take(half.out_pixels() * half.outputs);
+  if constexpr (std::is_same_v<S, A>) {
+    narrow = z;
+    if (plan.outputs == half.outputs) sum = z;
+  }
   fill_plane(plan, x, pieces.repeated(load, half.channels), plane, pieces.take(int64_t(half.width) * half.channels));
+  // The next image lies behind this one.
+  const int64_t in = half.pixels() * half.channels;
+  Ahead ahead({x + in, half.stride == 1 ? z : nullptr}, in * int64_t(sizeof(S)));
   depthwise_image(plan, plane, prepared, depthwise);
   product(depthwise, plan.channels, plan.channels, prepared + plan.pointwise(), plan.outputs, sum,
-          plan.flat_places(prepared), int(half.out_pixels()), false);
+          plan.flat_places(prepared), int(half.out_pixels()), false, ahead);
   if (plan.outputs != half.outputs) {
     change_channels(sum, plan.outputs, narrow, half.outputs, half.out_pixels());
     sum = narrow;

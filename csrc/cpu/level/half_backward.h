@@ -91,9 +91,13 @@ void half_backward(const Half& half, const A* prepared, const S* x, Load<A> load
     dz = wide_dz;
   }
   fill_plane(plan, x, load, plane, row_scratch);
+  const int64_t in = half.pixels() * half.channels, out = outside * half.outputs;
+  Ahead here({dx}, in * int64_t(sizeof(A)));
+  Ahead ahead({x + in, z == nullptr ? nullptr : z + out, gradient.dy + out}, out * int64_t(sizeof(A)));
   depthwise_image(plan, plane, prepared, depthwise_out);
   A* pointwise_gradient = gradients + int64_t(plan.taps) * plan.period;
-  outer(depthwise_out, plan.channels, plan.channels, dz, plan.outputs, plan.outputs, int(outside), pointwise_gradient);
+  outer(depthwise_out, plan.channels, plan.channels, dz, plan.outputs, plan.outputs, int(outside), pointwise_gradient,
+        ahead);
 
   A* spread_to = half.stride == 1 ? gradient_plane : rows;
   if (half.stride == 1)
@@ -102,7 +106,7 @@ void half_backward(const Half& half, const A* prepared, const S* x, Load<A> load
   else
     memset(rows, 0, (half.out_height() * plan.rows_pitch + LANES<A>) * sizeof(A));
   product(dz, plan.outputs, plan.outputs, prepared + plan.transposed(), plan.channels, spread_to,
-          plan.plane_places(prepared), int(outside), false);
+          plan.plane_places(prepared), int(outside), false, here);
 
   const A* gradient_rows =
       half.stride == 1 ? gradient_plane + plan.border * (plan.gradient_pitch + plan.channels) : rows;

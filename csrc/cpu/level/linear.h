@@ -117,13 +117,14 @@ void linear_forward(const Linear& linear, const A* prepared, const S* x, bool re
   A* part = pieces.take(linear.out_pixels() * plan.filled[0]);
   const int32_t* places = reinterpret_cast<const int32_t*>(prepared + plan.places());
   const int pixels = int(linear.out_pixels());
+  Ahead ahead;
   for (int number = 0; number < plan.products; ++number) {
     if (plan.columns[number] == 0) continue;
     const A* seen = linear_pixels(plan, number, x, relu, flat, picked);
     const int filled = plan.filled[number];
     const bool direct = filled == linear.outputs;
     product(seen, plan.inputs, plan.inputs, prepared + plan.weight(number), filled, direct ? sum : part,
-            places + number * pixels, pixels, direct && add);
+            places + number * pixels, pixels, direct && add, ahead);
     if (direct) continue;
     for (int pixel = 0; pixel < pixels; ++pixel)
       for (int n = 0; n < plan.columns[number]; ++n) {
@@ -145,6 +146,7 @@ void linear_backward(const Linear& linear, const A* prepared, const S* x, bool r
   A* back = pieces.take(linear.out_pixels() * plan.inputs);
   const int32_t* places = reinterpret_cast<const int32_t*>(prepared + plan.places());
   const int pixels = int(linear.out_pixels());
+  Ahead ahead;
   for (int number = 0; number < plan.products; ++number) {
     if (plan.columns[number] == 0) continue;
     const A* seen = linear_pixels(plan, number, x, relu, flat, picked);
@@ -157,10 +159,10 @@ void linear_backward(const Linear& linear, const A* prepared, const S* x, bool r
               n < plan.columns[number] ? dz[int64_t(pixel) * linear.outputs + plan.first(number) + n] : A(0);
       part_dz = part;
     }
-    outer(seen, plan.inputs, plan.inputs, part_dz, filled, filled, pixels, gradients + plan.weight(number));
+    outer(seen, plan.inputs, plan.inputs, part_dz, filled, filled, pixels, gradients + plan.weight(number), ahead);
     if (dx == nullptr) continue;
     product(part_dz, filled, filled, prepared + plan.weights() + plan.weight(number), plan.inputs, back,
-            places + 2 * pixels, pixels, false);
+            places + 2 * pixels, pixels, false, ahead);
     if (!linear.reduced && plan.inputs == linear.inputs) {
       each<A>(linear.pixels() * linear.inputs, 1, 0, [&]<class T>(int64_t i, int) {
         const T gradient = get<T>(back + i);

@@ -9,6 +9,7 @@
 #endif
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 #include "../../formulas.h"
 #include "../level.h"
@@ -63,6 +64,33 @@ template <class A>
 inline Vector<A> maximum(Vector<A> a, Vector<A> b) {
   return a > b ? a : b;
 }
+
+// Memory that will be asked for soon, called up a line at a time by the loops that compute: they leave the memory idle,
+// and the loops that only move data wait for it. Addresses past the end of an array are harmless.
+class Ahead {
+ public:
+  Ahead() = default;
+  // Several arrays of `bytes` each, one line of each in turn.
+  Ahead(std::initializer_list<const void*> arrays, int64_t bytes) : left_(bytes / LINE) {
+    for (const void* array : arrays)
+      if (array != nullptr) next_[count_++] = static_cast<const char*>(array);
+    if (count_ == 0) left_ = 0;
+  }
+  inline void touch() {
+    if (left_ <= 0) return;
+    for (int i = 0; i < count_; ++i) {
+      __builtin_prefetch(next_[i], 0, 2);
+      next_[i] += LINE;
+    }
+    --left_;
+  }
+
+ private:
+  static constexpr int64_t LINE = 64;
+  const char* next_[4] = {};
+  int count_ = 0;
+  int64_t left_ = 0;
+};
 
 // One number of storage as a number of arithmetic, and back. bfloat16 is kept as its bits.
 inline float widen(float number) { return number; }

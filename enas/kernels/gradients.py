@@ -1,0 +1,118 @@
+"""The gradients of the native operations, as autograd sees them: one node a cell, and what it keeps.
+
+Statistics and the tensors kept for backward are outputs of the operations and carry no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def register() -> None:
+    """Tell autograd; the library has to be loaded."""
+    operations: dict[str, tuple[Callable[..., None], Callable[..., Any]]] = {
+        "null": (_keep_nothing, _null),
+        "cell": (_keep_cell, _cell),
+        "sepconv_half": (_keep_sepconv_half, _sepconv_half),
+        "separable": (_keep_separable, _separable),
+        "pointwise_norm": (_keep_pointwise_norm, _pointwise_norm),
+        "convolution_norm": (_keep_convolution_norm, _convolution_norm),
+    }
+    for name, (keep, backward) in operations.items():
+        torch.library.register_autograd(f"enas::{name}", backward, setup_context=keep)
+
+
+def _keep(ctx: Any, tensors: tuple[Tensor | None, ...], constant: tuple[Tensor, ...]) -> None:
+    """Save `tensors`; gradients of the outputs `constant` are neither asked for nor made up as zeros."""
+    ctx.save_for_backward(*tensors)
+    ctx.mark_non_differentiable(*constant)
+    ctx.set_materialize_grads(False)
+
+
+def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    pass
+
+
+def _null(ctx: Any, grad: Tensor) -> Tensor:
+    return grad
+
+
+def _keep_cell(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    input0, input1, routes, weights, ctx.block, ctx.loose_row, scale, statistics, ctx.stride, _ = inputs
+    _, saved, used = output
+    _keep(ctx, (input0, input1, routes, scale, saved, used, *weights), (saved, used))
+    ctx.given = statistics is not None
+
+
+def _cell(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
+    input0, input1, routes, scale, saved, used, *weights = ctx.saved_tensors
+    if grad is None:
+        return (None, None, None, [None] * len(weights), None, None, None, None, None, None)
+    dinput0, dinput1, dscale, dweights = torch.ops.enas.cell_backward(
+        grad.contiguous(), input0, input1, routes, weights, ctx.block, ctx.loose_row, scale, ctx.stride, saved, used,
+        ctx.given,
+    )  # fmt: skip
+    return dinput0, dinput1, None, dweights, None, None, None if scale is None else dscale, None, None, None
+
+
+def _keep_sepconv_half(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, affine, depthwise, pointwise, ctx.stride, ctx.dilation = inputs
+    _keep(ctx, (x, affine, depthwise, pointwise), (output[1],))
+
+
+def _sepconv_half(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * 6
+    x, affine, depthwise, pointwise = ctx.saved_tensors
+    dx, daffine, ddepthwise, dpointwise = torch.ops.enas.sepconv_half_backward(
+        grad.contiguous(), x, affine, depthwise, pointwise, ctx.stride, ctx.dilation
+    )
+    return dx, None if affine is None else daffine, ddepthwise, dpointwise, None, None
+
+
+def _keep_separable(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, depthwise, pointwise, gain, bias, statistics, ctx.stride, _ = inputs
+    _, saved, used = output
+    _keep(ctx, (x, depthwise, pointwise, gain, bias, saved, used), (saved, used))
+    ctx.given = statistics is not None
+
+
+def _separable(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * 8
+    *inputs, saved, used = ctx.saved_tensors
+    gradients = torch.ops.enas.separable_backward(grad.contiguous(), *inputs, ctx.stride, saved, used, ctx.given)
+    return (*gradients, None, None, None)
+
+
+def _keep_pointwise_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, weight, gain, _, statistics, ctx.reduced = inputs
+    _, z, used = output
+    _keep(ctx, (x, weight, gain, z, used), (z, used))
+    ctx.given = statistics is not None
+
+
+def _pointwise_norm(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * 6
+    gradients = torch.ops.enas.pointwise_norm_backward(grad.contiguous(), *ctx.saved_tensors, ctx.given, ctx.reduced)
+    return (*gradients, None, None)
+
+
+def _keep_convolution_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, kernel, gain, _, statistics = inputs
+    _, z, used = output
+    _keep(ctx, (x, kernel, gain, z, used), (z, used))
+    ctx.given = statistics is not None
+
+
+def _convolution_norm(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * 5
+    wanted = ctx.needs_input_grad[0]  # the first convolution of a network reads images
+    dx, *gradients = torch.ops.enas.convolution_norm_backward(grad.contiguous(), *ctx.saved_tensors, ctx.given, wanted)
+    return (dx if wanted else None, *gradients, None)

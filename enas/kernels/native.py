@@ -1,0 +1,152 @@
+"""The native kernels, called as the reference is. The library is loaded when it is first needed, never on import."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from enas.kernels.interface import CellWeights, Pointwise, Statistics
+
+LIBRARY = Path(__file__).with_name("native_library.so")
+"""Where `setup.py` puts the library."""
+
+OPERATIONS = ("cell", "convolution_norm", "null", "pointwise_norm", "sepconv_half", "separable")
+"""What a device needs kernels for, and, but for `null`, their `_backward`."""
+
+SEPARABLE_SLOTS = 2
+
+
+@cache
+def load() -> str | None:
+    """Load the library and give its operations gradients and shapes; returns why there is none, or None."""
+    if not LIBRARY.exists():
+        return "the native kernels are not installed, no C++ compiler was found when enas was"
+    try:
+        torch.ops.load_library(LIBRARY)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        return f"the native kernels cannot be loaded ({' '.join(str(error).split())})"
+    from enas.kernels import gradients, shapes
+
+    shapes.register()
+    gradients.register()
+    return None
+
+
+@cache
+def absence(device_type: str) -> str | None:
+    """Why the native kernels cannot run on "cpu" or "cuda"; None where they can."""
+    reason = load()
+    if reason is not None:
+        return reason
+    names = [*OPERATIONS, *(f"{name}_backward" for name in OPERATIONS if name != "null")]
+    key = device_type.upper()
+    if all(torch._C._dispatch_has_kernel_for_dispatch_key(f"enas::{name}", key) for name in names):
+        return None
+    return f"the native kernels were built without those for {device_type}"
+
+
+def null(x: Tensor) -> Tensor:
+    """See `reference.null`."""
+    copy: Tensor = torch.ops.enas.null(x)
+    return copy
+
+
+def cell(
+    input0: Tensor,
+    input1: Tensor,
+    routes: Tensor,
+    weights: CellWeights,
+    scale: Tensor | None = None,
+    statistics: Tensor | None = None,
+    stride: int = 1,
+) -> tuple[Tensor, Statistics]:
+    """See `reference.cell`."""
+    tensors = [tensor.contiguous() for tensor in weights.tensors()]
+    routes = routes.contiguous()
+    slots = 0
+    if _differentiable(input0, input1, scale, *tensors):
+        slots = torch.ops.enas.cell_slots(routes, stride) if routes.device.type == "cpu" else full_slots(routes)
+    out, _, used = torch.ops.enas.cell(
+        input0.contiguous(),
+        input1.contiguous(),
+        routes,
+        tensors,
+        weights.block,
+        weights.loose_row,
+        _contiguous(scale),
+        _contiguous(statistics),
+        stride,
+        slots,
+    )
+    return out, Statistics(used)
+
+
+def full_slots(routes: Tensor) -> int:
+    """The tensors a cell keeps for backward where nobody has looked at its routes: csrc/layout.h, FullSlots::count."""
+    edges = routes.shape[1]
+    return 2 * edges + edges // 2 + 3
+
+
+def sepconv_half(
+    x: Tensor, affine: Tensor | None, depthwise: Tensor, pointwise: Tensor, stride: int = 1, dilation: int = 1
+) -> tuple[Tensor, Tensor]:
+    """See `reference.sepconv_half`."""
+    z, statistics = torch.ops.enas.sepconv_half(
+        x.contiguous(), _contiguous(affine), depthwise.contiguous(), pointwise.contiguous(), stride, dilation
+    )
+    return z, statistics
+
+
+def separable(
+    x: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    statistics: Tensor | None = None,
+    stride: int = 1,
+) -> tuple[Tensor, Statistics]:
+    """See `reference.separable`."""
+    weights = [tensor.contiguous() for tensor in (depthwise, pointwise, gain, bias)]
+    slots = SEPARABLE_SLOTS if _differentiable(x, *weights) else 0
+    out, _, used = torch.ops.enas.separable(x.contiguous(), *weights, _contiguous(statistics), stride, slots)
+    return out, Statistics(used)
+
+
+def pointwise_norm(inputs: Tensor, weights: Pointwise, statistics: Tensor | None = None) -> tuple[Tensor, Statistics]:
+    """See `reference.pointwise_norm`."""
+    return _pointwise(inputs, weights, statistics, reduced=False)
+
+
+def reduction_norm(inputs: Tensor, weights: Pointwise, statistics: Tensor | None = None) -> tuple[Tensor, Statistics]:
+    """See `reference.reduction_norm`."""
+    return _pointwise(inputs, weights, statistics, reduced=True)
+
+
+def convolution_norm(
+    inputs: Tensor, kernel: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None = None
+) -> tuple[Tensor, Statistics]:
+    """See `reference.convolution_norm`."""
+    weights = (tensor.contiguous() for tensor in (kernel, gain, bias))
+    out, _, used = torch.ops.enas.convolution_norm(inputs.contiguous(), *weights, _contiguous(statistics))
+    return out, Statistics(used)
+
+
+def _pointwise(
+    inputs: Tensor, weights: Pointwise, statistics: Tensor | None, reduced: bool
+) -> tuple[Tensor, Statistics]:
+    row = (tensor[0].contiguous() for tensor in weights)
+    out, _, used = torch.ops.enas.pointwise_norm(inputs.contiguous(), *row, _contiguous(statistics), reduced)
+    return out, Statistics(used)
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def _differentiable(*tensors: Any) -> bool:
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)

@@ -52,7 +52,8 @@ struct Cell {
   SeparableRows<A> separable[2];
   LinearRows<A> identity, loose, project;
   int8_t block[MOST_SLOTS], loose_row[2];
-  int blocks;             // of the concatenation
+  int8_t owner[MOST_SLOTS];  // the slot of each block, or -1
+  int blocks;                // of the concatenation
   const A* scale;         // [M][E][1 or B], or null
   int scale_images;
   const A* given;         // statistics, or null
@@ -154,7 +155,7 @@ __device__ Product<S> find_product(const Cell<S>& cell, Phase phase, int node, i
     const int child = job / 2, slot = job % 2;
     product.child = child;
     product.edge = slot;
-    if (cell.loose_row[slot] < 0 || (cell.read(child) >> slot & 1)) return product;
+    if (cell.loose_row[slot] < 0 || cell.block[slot] < 0 || (cell.read(child) >> slot & 1)) return product;
     product.sources = 2;
     product.z = cell.place(child, cell.places.loose(slot));
     product.norm = 2 * cell.edges + slot;

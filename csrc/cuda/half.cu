@@ -81,10 +81,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sepconv_half_backward(const Tensor& d
     run_product_gradients(x, backward, FIRST, 0, weights);
     run_depthwise_gradients(x, backward, FIRST, 0, weights, work);
     sum_weight_chunks(x, backward, FIRST, 0, 1, weights);
-    WeightTables<A> tables{{}, 2, 1};
-    const int64_t first = ddepthwise.numel(), second = first + dpointwise.numel();
-    tables.table[0] = {pointer<A>(ddepthwise), 0, first, int(ddepthwise.numel()), OF_SEPARABLE_3, DEPTHWISE};
-    tables.table[1] = {pointer<A>(dpointwise), first, second, int(dpointwise.numel()), OF_SEPARABLE_3, POINTWISE};
+    WeightTables<A> tables{{}, 0, 1};
+    add_table<A>(tables, ddepthwise, 1, OF_SEPARABLE_3, DEPTHWISE);
+    add_table<A>(tables, dpointwise, 1, OF_SEPARABLE_3, POINTWISE);
     sum_weight_tables(x, backward, weights, tables);
     return std::make_tuple(dx, daffine, ddepthwise, dpointwise);
   });

@@ -42,6 +42,14 @@ template <class S>
 void sum_weight_tables(const Tensor& on, const CellBackward<S>& backward, const WeightWork<S>& weights,
                        const WeightTables<Arithmetic<S>>& tables);
 
+// One more table that gets a gradient, of `rows` rows.
+template <class A>
+void add_table(WeightTables<A>& tables, const Tensor& to, int64_t rows, TableOwner owner, TableKind kind) {
+  if (to.numel() == 0) return;
+  const int64_t begin = tables.count == 0 ? 0 : tables.table[tables.count - 1].end;
+  tables.table[tables.count++] = {pointer<A>(to), begin, begin + to.numel(), int(to.numel() / rows), owner, kind};
+}
+
 // The number of products of a phase in one launch.
 template <class S>
 int jobs_of(const Cell<S>& cell, Phase phase) {

@@ -7,9 +7,7 @@ template <class S>
 Work make_work(const Tensor& like, const Cell<S>& cell) {
   const int64_t jobs = int64_t(cell.children) * (cell.sides > 2 ? cell.sides : 2);
   const int64_t most = cell.channels > cell.outputs ? cell.channels : cell.outputs;
-  const int64_t tiles = Tiling(cell.in, cell.images).tiles;
-  const int64_t chunks = tiles < MOST_CHUNKS ? tiles : MOST_CHUNKS;
-  return {empty(like, {jobs * chunks * 4 * most}, arithmetic_type(like)),
+  return {empty(like, {jobs * MOST_CHUNKS * 4 * most}, arithmetic_type(like)),
           zeros(like, {jobs * ((most + 3) / 4)}, ScalarType::Int)};
 }
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels.cell_cases import CELL_CASES
 from kernels.device import ORDERS, HostDevice
 from kernels.operations import CASES, Case, convert, shift
 from shim.library import build, compiler
@@ -101,7 +102,7 @@ def test_the_sanitizers_see_a_mistake(device_library: Path, mistake: str, messag
 
 
 @pytest.mark.parametrize("dtype", SAME, ids=lambda dtype: str(dtype).removeprefix("torch."))
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *CELL_CASES], ids=lambda case: case.name)
 def test_an_operation_is_what_the_reference_says(device: HostDevice, case: Case, dtype: torch.dtype) -> None:
     if not device.has(case.operation):
         pytest.skip(f"{case.operation} has no CUDA twin yet")

@@ -19,7 +19,7 @@ from enas.kernels.interface import (
     Statistics,
 )
 from enas.kernels.mixed import Convolution, MixedWeights
-from kernels.cases import Call, normal
+from kernels.native_cases import Call, normal
 
 DARTS = (ZERO, MAX_POOL_3, AVERAGE_POOL_3, IDENTITY, SEPARABLE_3, SEPARABLE_5, DILATED_3, DILATED_5)
 """The authors' candidates, in their order (genotypes.py)."""

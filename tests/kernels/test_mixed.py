@@ -19,9 +19,9 @@ from enas.kernels.interface import (
     Pointwise,
     Separable,
 )
-from kernels.cases import assert_native, assert_native_in, normal, outcome, statistics
 from kernels.device import HostDevice
 from kernels.mixed_cases import DARTS, MixedCase, mixed_call
+from kernels.native_cases import assert_native, assert_native_in, normal, outcome, statistics
 from tolerances import assert_same, assert_stored
 
 native.load()

@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_map
 
 from enas.kernels import mixed, native
 from enas.kernels.interface import Pointwise
-from kernels.cases import Case, cell_call, normal, outcome, statistics
 from kernels.mixed_cases import MixedCase
+from kernels.native_cases import Case, cell_call, normal, outcome, statistics
 from tolerances import GRADIENT
 
 assert native.load() is None

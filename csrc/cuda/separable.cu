@@ -1,0 +1,117 @@
+// A doubled separable convolution on CUDA: a cell of one edge, whose node is the output.
+#include "gather.h"
+#include "nodes.h"
+
+namespace {
+using namespace enas;
+
+template <class S>
+Cell<S> cell_of(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise, const Tensor& gain, const Tensor& bias,
+                int64_t stride) {
+  using A = Arithmetic<S>;
+  check_images(x);
+  check_weights(x, {&depthwise, &pointwise, &gain, &bias});
+  const int channels = int(x.size(4)), kernel = int(depthwise.size(1));
+  STD_TORCH_CHECK(depthwise.dim() == 4 && depthwise.size(0) == 2 && depthwise.size(3) == channels,
+                  "depthwise must be [2, k, k, C]");
+  STD_TORCH_CHECK(kernel == 3 || kernel == 5 || kernel == 7, "k must be 3, 5 or 7");
+  STD_TORCH_CHECK(stride == 1 || stride == 2, "stride must be 1 or 2");
+  Cell<S> cell{};
+  cell.only = {0, SEPARABLE_3, 0};
+  cell.children = int(x.size(0));
+  cell.edges = cell.sides = 1;
+  cell.images = int(x.size(1));
+  cell.channels = cell.outputs = channels;
+  cell.stride = int(stride);
+  cell.dilation = 1;
+  cell.in = {int(x.size(2)), int(x.size(3))};
+  cell.out = {(cell.in.height + cell.stride - 1) / cell.stride, (cell.in.width + cell.stride - 1) / cell.stride};
+  cell.input[0] = pointer<S>(x);
+  cell.input_step[0] = cell.in_size();
+  cell.separable[0] = {pointer<A>(depthwise), pointer<A>(pointwise), pointer<A>(gain), pointer<A>(bias), kernel};
+  cell.places = {1, true};
+  cell.places_count = cell.norms = 2;
+  return cell;
+}
+
+std::tuple<Tensor, Tensor, Tensor> separable(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise,
+                                             const Tensor& gain, const Tensor& bias,
+                                             const std::optional<Tensor>& statistics, int64_t stride, int64_t slots) {
+  return dispatch(x, [&]<class S>() {
+    using A = Arithmetic<S>;
+    Cell<S> cell = cell_of<S>(x, depthwise, pointwise, gain, bias, stride);
+    const int64_t children = x.size(0), images = x.size(1), channels = x.size(4);
+    Tensor saved = empty(x, {children, 2, images, cell.out.height, cell.out.width, channels});
+    Tensor out = empty(x, {children, images, cell.out.height, cell.out.width, channels});
+    Tensor used = empty(x, {children, 2, 2, channels}, arithmetic_type(x));
+    Tensor affine = empty(x, {children, 2, 2, channels}, arithmetic_type(x));
+    cell.given = pointer<A>(statistics);
+    cell.saved = pointer<S>(saved);
+    cell.used = pointer<A>(used);
+    cell.affine = pointer<A>(affine);
+    cell.vector = wide<S>({cell.input[0], cell.saved, pointer<S>(out)}, {channels});
+    const Work work = make_work(x, cell);
+    run_products(x, cell, FIRST, 0, work);
+    run_products(x, cell, SECOND, 0, work);
+    run_nodes(x, cell, 0, pointer<S>(out));
+    if (slots > 0) return std::make_tuple(out, saved, used);
+    return std::make_tuple(out, empty(x, {children, 0, images, cell.out.height, cell.out.width, channels}), used);
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> separable_backward(const Tensor& grad, const Tensor& x,
+                                                                      const Tensor& depthwise, const Tensor& pointwise,
+                                                                      const Tensor& gain, const Tensor& bias,
+                                                                      int64_t stride, const Tensor& saved,
+                                                                      const Tensor& used, bool given) {
+  return dispatch(x, [&]<class S>() {
+    using A = Arithmetic<S>;
+    CellBackward<S> backward{};
+    Cell<S>& cell = backward.cell;
+    cell = cell_of<S>(x, depthwise, pointwise, gain, bias, stride);
+    const int64_t children = x.size(0), images = x.size(1), channels = x.size(4);
+    const auto scratch = [&](int64_t each, int64_t numbers, std::optional<ScalarType> type = {}) {
+      return empty(x, {children, each, numbers, channels}, type);
+    };
+    Tensor dx = torch::stable::empty_like(x), ddepthwise = torch::stable::empty_like(depthwise);
+    Tensor dpointwise = torch::stable::empty_like(pointwise), dgain = torch::stable::empty_like(gain);
+    Tensor dbias = torch::stable::empty_like(bias);
+    Tensor affine = scratch(2, 2, arithmetic_type(x)), coefficients = scratch(2, 3, arithmetic_type(x));
+    Tensor dnorms = scratch(2, 2, arithmetic_type(x));
+    Tensor between = scratch(1, images * cell.out.pixels()), middle = scratch(1, images * cell.out.pixels());
+    cell.saved = pointer<S>(saved);
+    cell.used = pointer<A>(used);
+    cell.affine = pointer<A>(affine);
+    backward.grad = pointer<S>(grad);
+    backward.given = given;
+    backward.centred = true;
+    backward.edges = pointer<S>(dx);
+    backward.between = pointer<S>(between);
+    backward.depthwise = pointer<S>(middle);
+    backward.coefficients = pointer<A>(coefficients);
+    backward.dnorms = pointer<A>(dnorms);
+    cell.vector = wide<S>({cell.input[0], cell.saved, backward.grad}, {channels});
+    const Work work = make_work(x, cell);
+    const WeightWork<S> weights = make_weight_work(x, backward);
+    run_restore_affine(x, cell);
+    run_gather(x, backward, FIRST, 0, work);
+    for (const Phase phase : {SECOND, FIRST}) {
+      run_product_gradients(x, backward, phase, 0, weights);
+      run_depthwise_gradients(x, backward, phase, 0, weights, work);
+    }
+    sum_weight_chunks(x, backward, FIRST, 0, 2, weights);
+    WeightTables<A> tables{{}, 0, 2};
+    add_table<A>(tables, ddepthwise, 1, OF_SEPARABLE_3, DEPTHWISE);
+    add_table<A>(tables, dpointwise, 1, OF_SEPARABLE_3, POINTWISE);
+    add_table<A>(tables, dgain, 1, OF_SEPARABLE_3, GAIN);
+    add_table<A>(tables, dbias, 1, OF_SEPARABLE_3, BIAS);
+    sum_weight_tables(x, backward, weights, tables);
+    return std::make_tuple(dx, ddepthwise, dpointwise, dgain, dbias);
+  });
+}
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(enas, CUDA, m) {
+  m.impl("separable", TORCH_BOX(&separable));
+  m.impl("separable_backward", TORCH_BOX(&separable_backward));
+}

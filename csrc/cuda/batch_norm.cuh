@@ -1,4 +1,4 @@
-// Batch norms of [M][pixels][channels]: statistics from the moments of tiles, the affine map, and both sums of backward.
+// Batch norms of [M][pixels][channels]: statistics from moments of tiles, the map itself, and both sums of backward.
 // Whatever is summed over tiles, chunks or children is summed in their order.
 #pragma once
 #include "access.cuh"
@@ -22,9 +22,9 @@ __device__ inline T sum_slices(T value, T* shared) {
 // Slice `slice` of `count`.
 __device__ inline int64_t slice_begin(int64_t count, int slice) { return count * slice / SLICES; }
 
-// used [M][2][channels] (mean, biased variance) from moments [M][tiles][3][channels] of tiles of `rows` pixels: a shift,
-// the sums of (z - shift) and its square. A constant channel has variance 0. Grid: (channels / LANES, M), threads:
-// (LANES, SLICES).
+// used [M][2][channels] (mean, biased variance) from moments [M][tiles][3][channels] of tiles of `rows` pixels: a
+// shift, the sums of (z - shift) and its square. A constant channel has variance 0.
+// Grid: (channels / LANES, M), threads: (LANES, SLICES).
 template <class A>
 __global__ void finish_forward(int64_t pixels, int channels, int rows, int64_t tiles, const A* moments, A* used) {
   SharedMemory memory;
@@ -72,9 +72,8 @@ __global__ void __launch_bounds__(THREADS) apply(int64_t pixels, int channels, i
     A values[V];
     load<V>(z + begin + int64_t(i) * V, values);
 #pragma unroll
-    for (int v = 0; v < V; ++v) {
+    for (int v = 0; v < V; ++v)
       values[v] = (values[v] - means[channel + v]) * factors[channel + v] + biases[channel + v];
-    }
     store<V>(out + begin + int64_t(i) * V, values);
   }
 }
@@ -112,11 +111,11 @@ __global__ void __launch_bounds__(THREADS) sum_gradients(int64_t pixels, int cha
   to[channels] = centred;
 }
 
-// factors [M][3][channels], see NormBackward, and each child's gradients of gain and bias [M][2][channels], from the sums
-// of `chunks`. Grid: (channels / LANES, M), threads: (LANES, SLICES).
+// factors [M][3][channels], see NormBackward, and each child's gradients of gain and bias [M][2][channels], from the
+// sums of `chunks`. Grid: (channels / LANES, M), threads: (LANES, SLICES).
 template <class A>
-__global__ void finish_backward(int64_t pixels, int channels, int64_t chunks, const A* sums, const A* used, const A* gain,
-                                bool given, A* factors, A* gradients) {
+__global__ void finish_backward(int64_t pixels, int channels, int64_t chunks, const A* sums, const A* used,
+                                const A* gain, bool given, A* factors, A* gradients) {
   SharedMemory memory;
   double* shared = memory.take<double>(LANES * SLICES);
   const int channel = int(blockIdx.x) * LANES + int(threadIdx.x), slice = int(threadIdx.y);
@@ -132,7 +131,8 @@ __global__ void finish_backward(int64_t pixels, int channels, int64_t chunks, co
   centred = sum_slices(centred, shared);
   if (slice != 0 || channel >= channels) return;
   const A* own = used + child * 2 * channels + channel;
-  const auto backward = norm_backward<double>(own[0], own[channels], gain[channel], sum, centred, double(pixels), given);
+  const auto backward =
+      norm_backward<double>(own[0], own[channels], gain[channel], sum, centred, double(pixels), given);
   A* factor = factors + child * 3 * channels + channel;
   factor[0] = A(backward.on_grad);
   factor[channels] = A(backward.on_z);

@@ -1,8 +1,8 @@
 // What every file of device code starts from: tensors, the stream, the one way to launch a kernel, and shared memory.
 //
-// Kernels compile for the host too, where tests/shim runs them. They keep to what both compilers know: no <<< >>> and no
-// __shared__, and what only hardware can do stands in one function with a plain equivalent for the host. A thread may
-// leave its kernel only where none of its block waits for it any more.
+// Kernels compile for the host too, where tests/shim runs them. They keep to what both compilers know: no <<< >>> and
+// no __shared__, and what only hardware can do stands in one function with a plain equivalent for the host. A thread
+// may leave its kernel only where none of its block waits for it any more.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -31,8 +31,8 @@ ENAS_BOTH constexpr size_t shared_bytes(int64_t count) {
   return (size_t(count) * sizeof(T) + 15) / 16 * 16;
 }
 
-// The shared memory of a block, as its kernel divides it: arrays follow one another, each as large as shared_bytes says.
-// Every thread takes the same arrays in the same order. What they hold at first is left over.
+// The shared memory of a block, as its kernel divides it: arrays follow one another, each of shared_bytes. Every thread
+// takes the same arrays in the same order. What they hold at first is left over.
 class SharedMemory {
  public:
   template <class T>

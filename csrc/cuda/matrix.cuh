@@ -161,8 +161,8 @@ struct Tile {
   }
 };
 
-// z [M][pixels][outputs] and, unless null, the moments [M][tiles of rows][3][outputs] of each tile: its first pixel, the
-// sums of the distances to that and of their squares. Grid: (tiles of rows, tiles of outputs, M).
+// z [M][pixels][outputs] and, unless null, the moments [M][tiles of rows][3][outputs] of each tile: its first pixel,
+// the sums of the distances to that and of their squares. Grid: (tiles of rows, tiles of outputs, M).
 template <bool DENSE, int S, class T, class A = Arithmetic<T>>
 __global__ void __launch_bounds__(THREADS) forward(Shape shape, const T* x, const A* weight, T* z, A* moments) {
   SharedMemory memory;

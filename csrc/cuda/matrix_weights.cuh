@@ -26,8 +26,8 @@ size_t weights_bytes() {
 // chunks [M][chunks][depth][outputs] of the gradients of weights [depth][outputs].
 // Grid: (chunks, tiles of depth x tiles of outputs, M).
 template <bool DENSE, int S, class T, class A = Arithmetic<T>>
-__global__ void __launch_bounds__(THREADS) backward_weights(Shape shape, Gradient<T> gradient, const T* x, int64_t chunk,
-                                                            A* chunks) {
+__global__ void __launch_bounds__(THREADS) backward_weights(Shape shape, Gradient<T> gradient, const T* x,
+                                                            int64_t chunk, A* chunks) {
   constexpr int SIDE = COLUMNS<S>;
   SharedMemory memory;
   A* left = memory.take<A>(STEP * SIDE);   // [pixel][row of the weights]

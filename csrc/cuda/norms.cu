@@ -14,8 +14,8 @@ struct Product {
   bool dense;
 
   Product(const Tensor& x, int kernel, int64_t outputs, bool dense, bool reduced)
-      : shape{int(x.size(1)), int(x.size(2)), int(x.size(3)), int(x.size(2)), int(x.size(3)), int(x.size(4)), int(outputs),
-              kernel, reduced},
+      : shape{int(x.size(1)), int(x.size(2)), int(x.size(3)), int(x.size(2)),
+              int(x.size(3)), int(x.size(4)), int(outputs), kernel, reduced},
         dense(dense) {
     if (!reduced) return;
     shape.out_height = (shape.height + 1) / 2;
@@ -38,8 +38,9 @@ int chunk_rows(int channels) { return channels > 8192 ? 1 : 8192 / channels; }
 
 template <class A>
 void sum_rows(const Tensor& from, int64_t first, int64_t numbers, int64_t rows, int64_t pitch, const Tensor& to) {
-  launch(from, {blocks_of(numbers, batch_norm::LANES), SUMMING, shared_bytes<A>(batch_norm::LANES * batch_norm::SLICES)},
-         batch_norm::sum_rows<A>, numbers, rows, pitch, pointer<A>(from) + first, pointer<A>(to));
+  const size_t shared = shared_bytes<A>(batch_norm::LANES * batch_norm::SLICES);
+  launch(from, {blocks_of(numbers, batch_norm::LANES), SUMMING, shared}, batch_norm::sum_rows<A>, numbers, rows, pitch,
+         pointer<A>(from) + first, pointer<A>(to));
 }
 
 template <class T>
@@ -90,8 +91,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Product& product, cons
   Tensor sums = empty(x, {children, chunks, 2, channels}, type);
   Tensor factors = empty(x, {children, 3, channels}, type), of_children = empty(x, {children, 2, channels}, type);
   const dim3 parts(unsigned(chunks), blocks_of(channels, batch_norm::THREADS), unsigned(children));
-  launch(x, {parts, batch_norm::THREADS, shared_bytes<A>(2 * batch_norm::THREADS)}, batch_norm::sum_gradients<T>, pixels,
-         channels, rows, pointer<T>(grad), pointer<T>(z), pointer<A>(used), pointer<A>(sums));
+  launch(x, {parts, batch_norm::THREADS, shared_bytes<A>(2 * batch_norm::THREADS)}, batch_norm::sum_gradients<T>,
+         pixels, channels, rows, pointer<T>(grad), pointer<T>(z), pointer<A>(used), pointer<A>(sums));
   const dim3 norms(blocks_of(channels, batch_norm::LANES), unsigned(children));
   launch(x, {norms, SUMMING, shared_bytes<double>(batch_norm::LANES * batch_norm::SLICES)},
          batch_norm::finish_backward<A>, pixels, channels, chunks, pointer<A>(sums), pointer<A>(used), pointer<A>(gain),
@@ -115,8 +116,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Product& product, cons
   Tensor partial = empty(x, {children, weight_chunks, numbers}, type);
   choose(product.dense, channels, [&]<bool DENSE, int S>() {
     const unsigned tiles = blocks_of(shape.depth(), matrix::COLUMNS<S>) * unsigned(shape.tiles(matrix::COLUMNS<S>));
-    launch(x, {dim3(unsigned(weight_chunks), tiles, unsigned(children)), matrix::THREADS, matrix::weights_bytes<S, A>()},
-           matrix::backward_weights<DENSE, S, T>, shape, gradient, pointer<T>(x), step, pointer<A>(partial));
+    const dim3 blocks(unsigned(weight_chunks), tiles, unsigned(children));
+    launch(x, {blocks, matrix::THREADS, matrix::weights_bytes<S, A>()}, matrix::backward_weights<DENSE, S, T>,
+           shape, gradient, pointer<T>(x), step, pointer<A>(partial));
   });
   Tensor dweight = torch::stable::empty_like(weight);
   sum_rows<A>(partial, 0, numbers, children * weight_chunks, numbers, dweight);

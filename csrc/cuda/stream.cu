@@ -9,8 +9,8 @@ namespace enas {
 namespace {
 using CurrentCudaStream = AOTITorchError (*)(int32_t, void**);
 
-// The library is built and loaded without libtorch_cuda, and would not see its symbols where that is loaded, since Python
-// loads torch's libraries without making their symbols global: it is asked for by name.
+// The library is built and loaded without libtorch_cuda, and would not see its symbols where that is loaded, since
+// Python loads torch's libraries without making their symbols global: it is asked for by name.
 CurrentCudaStream find() {
   void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
   void* symbol = library == nullptr ? nullptr : dlsym(library, "aoti_torch_get_current_cuda_stream");

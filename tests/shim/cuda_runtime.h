@@ -2,8 +2,8 @@
 // run-time library that device code may use. engine.cpp runs it.
 //
 // Blocks run one after the other, the threads of a block in turns, each until it waits. Left out on purpose, so that
-// device code with them does not compile here: __shared__ (SharedMemory of csrc/cuda/launch.cuh knows the bounds of each
-// array), atomics on floating-point numbers (their order is not fixed), <<< >>> (not C++).
+// device code with them does not compile here: __shared__ (SharedMemory of csrc/cuda/launch.cuh knows the bounds of
+// each array), atomics on floating-point numbers (their order is not fixed), <<< >>> (not C++).
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -34,8 +34,6 @@ struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) double2 { double x, y; };
 struct alignas(8) int2 { int x, y; };
 struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(4) ushort2 { unsigned short x, y; };
-struct alignas(8) ushort4 { unsigned short x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 inline float2 make_float2(float x, float y) { return {x, y}; }
@@ -43,8 +41,6 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 inline double2 make_double2(double x, double y) { return {x, y}; }
 inline int2 make_int2(int x, int y) { return {x, y}; }
 inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
-inline ushort2 make_ushort2(unsigned short x, unsigned short y) { return {x, y}; }
-inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z, unsigned short w) { return {x, y, z, w}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 // clang-format on
@@ -81,8 +77,8 @@ void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& t
 // The array that the block took as its index-th, of exactly this size and full of NaN at first.
 void* shared_array(size_t index, size_t bytes);
 void wait_for_block(Place place);
-// Waits for the lanes of `mask`, this one among them, to come to the same place -> the word of each of the 32 lanes. All
-// bits of a word are set where the lane is not of the mask.
+// Waits for the lanes of `mask`, this one among them, to come to the same place -> the word of each of the 32 lanes.
+// All bits of a word are set where the lane is not of the mask.
 const uint64_t* wait_for_lanes(unsigned mask, uint64_t word, Place place);
 unsigned lane();
 [[noreturn]] void fail(const char* message);
@@ -146,7 +142,9 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, SHIM_PLACE) {
   for (int lane = 0; lane < 32; ++lane) ballot |= unsigned(words[lane] == 1) << lane;
   return ballot;
 }
-inline int __any_sync(unsigned mask, int predicate, SHIM_PLACE) { return __ballot_sync(mask, predicate, file, line) != 0; }
+inline int __any_sync(unsigned mask, int predicate, SHIM_PLACE) {
+  return __ballot_sync(mask, predicate, file, line) != 0;
+}
 inline int __all_sync(unsigned mask, int predicate, SHIM_PLACE) {
   return __ballot_sync(mask, predicate == 0, file, line) == 0;
 }

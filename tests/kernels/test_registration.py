@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from enas.kernels import native
 from enas.kernels.interface import Pointwise
-from kernels.cases import Case, cell_call, normal, outcome, statistics
+from kernels.native_cases import Case, cell_call, normal, outcome, statistics
 from tolerances import GRADIENT
 
 assert native.load() is None

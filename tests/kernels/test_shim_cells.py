@@ -62,8 +62,8 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_cell(device: HostDevice, name: str, given: bool, scaled: str, dtype: torch.dtype) -> None:
     case = CELLS[name]
-    if case.channels == 1 and dtype != torch.float64:
-        pytest.skip("a batch norm takes the scale of its one channel away: gradients are what rounding leaves")
+    if name.startswith("one ") and dtype != torch.float64:
+        pytest.skip("batch norms over so few numbers leave little but rounding of the gradients")
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     input0, input1 = (x.to(dtype) for x in case.inputs())
     if given and case.children > 0:

@@ -42,11 +42,11 @@ class BuildKernels(build_ext):
         return str(Path(*fullname.split("."))) + ".so"  # no Python ABI in its name: it uses none
 
     def _build(self, library: Path) -> None:
-        import torch
-
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise OSError(f"there is no C++ compiler {compiler}")
+        import torch
+
         nvcc = shutil.which("nvcc") if os.environ.get("ENAS_CUDA") != "0" else None
         if nvcc is None and os.environ.get("ENAS_CUDA") == "1":
             raise OSError("ENAS_CUDA=1, and there is no nvcc on the PATH")

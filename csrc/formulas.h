@@ -41,6 +41,12 @@ ENAS_BOTH inline NormBackward<T> norm_backward(T mean, T variance, T gain, T sum
   return out;
 }
 
+// A stored pixel as a network sees it; mean and std are those of pixel / 255, which is a float whatever their type.
+template <class T>
+ENAS_BOTH inline T normalised_pixel(uint8_t pixel, T mean, T std) {
+  return (T(float(pixel) / 255.0f) - mean) / std;
+}
+
 // Mean and sum of squared deviations of n values; merged in a fixed order, so that a constant channel has variance 0.
 struct Moments {
   double count, mean, squares;

@@ -10,8 +10,10 @@
 
 namespace enas {
 
-// Operation codes of a route, as enas/kernels/reference.py has them.
-enum Operation : int { SEPARABLE_3, SEPARABLE_5, AVERAGE_POOL_3, MAX_POOL_3, IDENTITY, ZERO };
+// Operation codes, as enas/kernels/interface.py has them; the last two only a mixed cell has.
+enum Operation : int {
+  SEPARABLE_3, SEPARABLE_5, AVERAGE_POOL_3, MAX_POOL_3, IDENTITY, ZERO, DILATED_3, DILATED_5
+};
 
 // An edge of one child, as it stands in routes [E, 3].
 struct Route {

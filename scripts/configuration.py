@@ -67,6 +67,8 @@ def run(verb: Verb) -> None:
     with _mistakes_told(verb):
         ConfigStore.instance().store(f"{verb.name}_schema", verb.schema, provider="enas")
         given = arguments.read(verb, sys.argv[1:])
+        if given.multirun and not verb.sweepable:
+            raise UserError(f"-m: {verb.command} has no run directories to keep several runs apart; call it for each")
         saved = None
         if verb.resumable and (folder := given.value("resume")) is not None:
             if given.multirun:

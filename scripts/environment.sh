@@ -1,5 +1,6 @@
-# Sourced by demo.sh and test.sh: makes or reuses .venv with the exact versions of constraints.txt, goes to the
-# repository root and puts the environment first on the path. PYTHON=/path/to/python chooses the interpreter.
+# Sourced by demo.sh and test.sh: makes or reuses .venv with the exact versions of constraints.txt and the native library
+# of the sources as they are, goes to the repository root and puts the environment first on the path.
+# PYTHON=/path/to/python chooses the interpreter, CXX=/path/to/g++ the compiler; without one everything runs, slower.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -34,13 +35,30 @@ make_environment() {
         pip=("$python" -m pip --python .venv/bin/python)
     fi
     pip+=(--disable-pip-version-check install --quiet --constraint constraints.txt)
-    # Building without isolation needs the build tools in the environment, before anything is built.
-    "${pip[@]}" setuptools wheel
+    # The native library is built with the environment's own torch and tools: they come first, without isolation.
+    "${pip[@]}" setuptools wheel torch
+    rm -rf build enas/kernels/native_library.so
     "${pip[@]}" --no-build-isolation --editable '.[dev,sweep]'
+    library_fingerprint >.venv/library
     fingerprint >.venv/fingerprint
+}
+
+# What the library was built from.
+library_fingerprint() {
+    { find csrc setup.py -type f | LC_ALL=C sort | tr '\n' '\0' | xargs -0 cat; command -v "${CXX:-g++}" nvcc || true; } | cksum
+}
+
+# A library of older sources must not stay where the build of newer ones fails.
+build_library() {
+    echo "Building the native library"
+    rm -rf build enas/kernels/native_library.so
+    .venv/bin/python setup.py --quiet build_ext --inplace
+    library_fingerprint >.venv/library
 }
 
 if [ ! -f .venv/fingerprint ] || [ "$(cat .venv/fingerprint)" != "$(fingerprint)" ]; then
     make_environment
+elif [ ! -f .venv/library ] || [ "$(cat .venv/library)" != "$(library_fingerprint)" ]; then
+    build_library
 fi
 export PATH="$root/.venv/bin:$PATH"

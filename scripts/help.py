@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from . import recipes
 from .verb import Verb
 
-_FLAGS = """\
-Flags:
+_SWEEP = """\
   -m, --multirun         a run for each value: seed=0,1,2 (hydra/launcher=joblib for several at a time)
+"""
+_FLAGS = """\
   --cfg job [--resolve]  show the configuration and run nothing
   --config-dir FOLDER    look for groups and recipes of your own there too
   --help                 this text, with the keys of the choices made on the command line"""
@@ -29,14 +30,17 @@ def text(verb: Verb, config: DictConfig, choices: Mapping[str, Any]) -> str:
         config: the composed configuration, whose values are shown.
         choices: group -> chosen option, of that configuration.
     """
-    usage = f"Usage: {verb.command} [KEY=VALUE | GROUP=CHOICE | GROUP.KEY=VALUE] ...\nExample: {verb.example}"
-    sections = [f"{verb.command}: {verb.summary}", usage, "Groups (GROUP=CHOICE):\n" + _groups(verb, choices)]
+    forms = "KEY=VALUE | GROUP=CHOICE | GROUP.KEY=VALUE" if verb.groups else "KEY=VALUE"
+    usage = f"Usage: {verb.command} [{forms}] ...\nExample: {verb.example}"
+    sections = [f"{verb.command}: {verb.summary}", usage]
+    if verb.groups:
+        sections.append("Groups (GROUP=CHOICE):\n" + _groups(verb, choices))
     sections.append("Keys (KEY=VALUE):\n" + "\n".join(_keys(verb, config)))
     for group in verb.groups:
         if group not in verb.recipes and isinstance(config[group], DictConfig):
             lines = _choice_keys(verb, group, choices[group], config[group])
             sections.append(f"Keys of {group}={choices[group]}:\n" + "\n".join(lines))
-    return "\n\n".join([*sections, _FLAGS])
+    return "\n\n".join([*sections, f"Flags:\n{_SWEEP if verb.sweepable else ''}{_FLAGS}"])
 
 
 def _groups(verb: Verb, choices: Mapping[str, Any]) -> str:

@@ -85,6 +85,11 @@ class Verb:
         return {entry.name for entry in fields(self.schema)} | self.recipes.keys()
 
     @property
+    def sweepable(self) -> bool:
+        """Whether `-m` is for the command: each job of a sweep needs a run directory of its own."""
+        return "run_dir" in self.names
+
+    @property
     def resumable(self) -> bool:
         """Whether the command has a key `resume`."""
         return "resume" in self.names

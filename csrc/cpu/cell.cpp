@@ -182,7 +182,7 @@ class Forward {
         else if (route.operation == IDENTITY)
           level<S>().widen(cell_.out, slot(child, route.source, image), scale, sum, add);
         else
-          level<S>().pool_forward(cell_.pool(route), slot(child, route.source, image), scale, sum, add);
+          level<S>().pool_forward(cell_.pool(route), slot(child, route.source, image), scale, sum, add, rest);
         add = true;
       }
       if (!add) std::memset(sum, 0, cell_.out * sizeof(A));

@@ -180,6 +180,8 @@ struct Cell {
   // Scratch of one thread that does any of the work on one image, beside `wide` images in arithmetic type.
   int64_t scratch(int wide) const {
     int64_t most = level<S>().channel_scratch(channels);
+    for (const bool from_input : {false, true})
+      most = std::max(most, level<S>().pool_scratch(pool({from_input ? 0 : 2, MAX_POOL_3, 0})));
     for (const Weight& weight : weights)
       most = std::max(most, weight.is_half ? level<S>().half_scratch(weight.half) : level<S>().linear_scratch(weight.linear));
     return most + wide * wide_image() + level<S>().channel_scratch(channels);

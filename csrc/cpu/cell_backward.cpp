@@ -354,7 +354,7 @@ class Backward {
       } else if (!scale_sums_.empty() && route.operation != ZERO) {
         const S* from = slot(child, route.source, image);
         if (route.operation == IDENTITY) level<S>().widen(cell_.out, from, A(1), room, false);
-        else level<S>().pool_forward(cell_.pool(route), from, A(1), room, false);
+        else level<S>().pool_forward(cell_.pool(route), from, A(1), room, false, room + cell_.wide_image());
         for (int64_t i = 0; i < cell_.out; ++i) along += double(dy[i]) * room[i];
       }
       if (!scale_sums_.empty()) scale_sums_[(child * cell_.edges + edge) * cell_.batch + image] = along;
@@ -386,7 +386,8 @@ class Backward {
     else if (route.operation == IDENTITY)
       level<A>().widen(cell_.out, dy, scale, to, true);
     else
-      level<S>().pool_backward(cell_.pool(route), slot(child, route.source, image), dy, scale, to);
+      level<S>().pool_backward(cell_.pool(route), slot(child, route.source, image), dy, scale, to,
+                                  thread_scratch<A>(scratch_));
   }
 
   // Back through the first half of a separable edge.

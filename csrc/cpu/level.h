@@ -95,8 +95,9 @@ struct Level {
   // sum = or += scale * (factor * z + offset).
   void (*add_affine)(int64_t pixels, int channels, const S* z, Load<A>, A scale, A* sum, bool add, A* scratch);
   // sum = or += scale * pool(x); dx += scale * its backward.
-  void (*pool_forward)(const Pool&, const S* x, A scale, A* sum, bool add);
-  void (*pool_backward)(const Pool&, const S* x, const A* dy, A scale, A* dx);
+  int64_t (*pool_scratch)(const Pool&);
+  void (*pool_forward)(const Pool&, const S* x, A scale, A* sum, bool add, A* scratch);
+  void (*pool_backward)(const Pool&, const S* x, const A* dy, A scale, A* dx, A* scratch);
   void (*widen)(int64_t size, const S* from, A scale, A* to, bool add);
   void (*narrow)(int64_t size, const A* from, S* to);
   int64_t (*channel_scratch)(int channels);  // for finish, norm_gradient, norm_sums, add_affine

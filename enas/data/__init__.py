@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from enas.data.batches import Augmentation, Batches, augment, normalise
+from enas.data.batches import Augmentation, Batches, augment
 from enas.data.cifar import cifar10, cifar100
 from enas.data.dataset import DataSet, Split, assemble
 from enas.data.folder import folder
 from enas.data.sources import digits, npz
+from enas.kernels import normalise
 
 DATA: dict[str, Callable[..., DataSet]] = {
     "digits": digits,

@@ -6,6 +6,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from enas import kernels
 from enas.errors import UserError
 
 
@@ -26,58 +27,52 @@ class Augmentation:
                 raise UserError(f"data.{key}={pixels}: allowed is 0 (off) or a number of pixels above it")
 
 
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Images uint8 [..., C] as float32 [..., C]: (image / 255 - mean) / std, where these are float32 [C]."""
-    return (images / 255 - mean) / std
+def draw_changes(
+    count: int, height: int, width: int, augmentation: Augmentation, generator: torch.Generator
+) -> kernels.Changes:
+    """Random changes for `count` images of height x width pixels, on the generator's device.
+
+    The same numbers are drawn whatever is switched off, but for the flips.
+    """
+
+    def draw(alternatives: int) -> Tensor:  # int64 [N, 1], uniform in 0 .. alternatives - 1
+        return torch.randint(alternatives, (count, 1), generator=generator, device=generator.device)
+
+    shifts = torch.cat([draw(2 * augmentation.crop + 1), draw(2 * augmentation.crop + 1)], dim=1) - augmentation.crop
+    no_flips = torch.zeros(count, dtype=torch.bool, device=generator.device)
+    flips = draw(2)[:, 0].bool() if augmentation.flip else no_flips
+    corners = torch.cat([draw(height), draw(width)], dim=1) - augmentation.cutout // 2
+    return kernels.Changes(shifts, flips, corners, augmentation.cutout)
 
 
 def augment(
-    images: Tensor, mean: Tensor, std: Tensor, augmentation: Augmentation, generator: torch.Generator
+    images: Tensor,
+    indices: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Normalise images after a random crop and flip of each, then blank the padding and the cutout square.
+    """Images at `indices`, normalised after a random crop and flip of each; padding and a square of cutout are blank.
 
-    Blank is zero *after* normalisation, the mean colour of the training split: the ENAS authors normalise
-    before they pad. The whole batch stays on its device, without a synchronisation with the host.
+    Blank is zero *after* normalisation; see `kernels.augment`. The whole batch stays on its device, without a
+    synchronisation with the host.
 
     Args:
-        images: uint8 [..., H, W, C]; every image has its own random changes.
-        mean, std: float32 [C], in units of pixel values from 0 to 1.
+        images: uint8 [S, H, W, C].
+        indices: int64 [...]; every one has its own random changes.
+        mean, std: [C], in units of pixel values from 0 to 1.
         generator: the only source of randomness, on the images' device.
+        dtype: float32, float64 or bfloat16; None for the type of `mean`, in which everything is computed.
 
     Returns:
-        float32 [..., H, W, C].
+        [..., H, W, C] of type `dtype`.
     """
-    height, width, channels = images.shape[-3:]
-    count, device = images.shape[:-3].numel(), images.device
-
-    def draw(alternatives: int) -> Tensor:  # int64 [B, 1], uniform in 0 .. alternatives - 1
-        return torch.randint(alternatives, (count, 1), generator=generator, device=device)
-
-    row, column = torch.arange(height, device=device), torch.arange(width, device=device)
-
-    # Where each pixel of the result lies in its source image: [B, H] and [B, W].
-    source_row = row + draw(2 * augmentation.crop + 1) - augmentation.crop
-    source_column = column + draw(2 * augmentation.crop + 1) - augmentation.crop
-    if augmentation.flip:
-        source_column = torch.where(draw(2).bool(), source_column.flip(-1), source_column)
-    row_is_padding = (source_row < 0) | (source_row >= height)
-    column_is_padding = (source_column < 0) | (source_column >= width)
-
-    top = draw(height) - augmentation.cutout // 2
-    left = draw(width) - augmentation.cutout // 2
-    row_is_cut = (row >= top) & (row < top + augmentation.cutout)
-    column_is_cut = (column >= left) & (column < left + augmentation.cutout)
-
-    blank = (row_is_padding[:, :, None] | column_is_padding[:, None, :]) | (
-        row_is_cut[:, :, None] & column_is_cut[:, None, :]
-    )
-
-    # One gather of whole pixels; on the CPU four times faster than indexing by image, row and column.
-    first_row = torch.arange(count, device=device)[:, None] * height
-    line = (first_row + source_row.clamp(0, height - 1)) * width
-    pixel = line[:, :, None] + source_column.clamp(0, width - 1)[:, None, :]
-    moved = images.reshape(-1, channels).index_select(0, pixel.flatten()).view(count, height, width, channels)
-    return normalise(moved, mean, std).masked_fill(blank[..., None], 0.0).view(images.shape)
+    height, width, channels = images.shape[1:]
+    changes = draw_changes(indices.numel(), height, width, augmentation, generator)
+    inputs = kernels.augment(images, indices.flatten(), changes, mean, std, dtype)
+    return inputs.view(*indices.shape, height, width, channels)
 
 
 class BatchesState(TypedDict):

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from enas.data.batches import Augmentation, augment, normalise
+from enas import kernels
+from enas.data.batches import Augmentation, augment
 from enas.errors import UserError
 
 # The test part must not move with `split_seed`: results of different seeds are compared on it.
@@ -77,12 +78,13 @@ class DataSet:
         Returns:
             [..., H, W, C] in the type of storage and int64 [...], where ... is the shape of `indices`.
         """
-        images, labels = split.images[indices], split.labels[indices]
-        if generator is None:
-            inputs = normalise(images, self.mean, self.std)
+        dtype = self.storage or self.mean.dtype
+        if generator is not None:
+            inputs = augment(split.images, indices, self.mean, self.std, self.augmentation, generator, dtype)
         else:
-            inputs = augment(images, self.mean, self.std, self.augmentation, generator)
-        return inputs.to(self.storage or inputs.dtype), labels
+            inputs = kernels.augment(split.images, indices.flatten(), None, self.mean, self.std, dtype)
+            inputs = inputs.view(*indices.shape, *self.image_shape)
+        return inputs, split.labels[indices]
 
     def sample(self, batch_size: int, batches: int = 4) -> list[Tensor]:
         """The same few training batches at every call, not augmented: [1, B, H, W, C] each.

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
-from enas.kernels import native, reference
+from enas.kernels import augmentation, mixed, native, reference
+from enas.kernels.augmentation import Changes, normalise
 from enas.kernels.choice import in_use, select
 from enas.kernels.interface import (
     AVERAGE_POOL_3,
+    DILATED_3,
+    DILATED_5,
     IDENTITY,
     MAX_POOL_3,
     SEPARABLE_3,
@@ -21,21 +27,30 @@ from enas.kernels.interface import (
     Separable,
     Statistics,
 )
+from enas.kernels.mixed import Convolution, MixedWeights
 
 __all__ = [
     "AVERAGE_POOL_3",
+    "DILATED_3",
+    "DILATED_5",
     "IDENTITY",
     "MAX_POOL_3",
     "SEPARABLE_3",
     "SEPARABLE_5",
     "ZERO",
     "CellWeights",
+    "Changes",
+    "Convolution",
+    "MixedWeights",
     "Pointwise",
     "Separable",
     "Statistics",
+    "augment",
     "cell",
     "convolution_norm",
     "in_use",
+    "mixed_cell",
+    "normalise",
     "null",
     "pointwise_norm",
     "reduction_norm",
@@ -50,6 +65,19 @@ def null(x: Tensor) -> Tensor:
     return native.null(x) if _native(x) else reference.null(x)
 
 
+def augment(
+    images: Tensor,
+    indices: Tensor,
+    changes: Changes | None,
+    mean: Tensor,
+    std: Tensor,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Random changes of stored images, normalised; see `augmentation.augment`."""
+    compute = native.augment if _native(images) else augmentation.augment
+    return compute(images, indices, changes, mean, std, dtype)
+
+
 def cell(
     input0: Tensor,
     input1: Tensor,
@@ -62,6 +90,20 @@ def cell(
     """Compute one cell for M children; see `reference.cell`."""
     compute = native.cell if _native(input1) else reference.cell
     return compute(input0, input1, routes, weights, scale, statistics, stride)
+
+
+def mixed_cell(
+    input0: Tensor,
+    input1: Tensor,
+    mixing: Tensor,
+    operations: Sequence[int],
+    weights: MixedWeights,
+    statistics: Tensor | None = None,
+    stride: int = 1,
+) -> tuple[Tensor, Statistics]:
+    """Compute one mixed cell for M children; see `mixed.mixed_cell`."""
+    compute = native.mixed_cell if _native(input1) else mixed.mixed_cell
+    return compute(input0, input1, mixing, operations, weights, statistics, stride)
 
 
 def sepconv_half(

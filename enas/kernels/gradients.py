@@ -17,6 +17,7 @@ def register() -> None:
     operations: dict[str, tuple[Callable[..., None], Callable[..., Any]]] = {
         "null": (_keep_nothing, _null),
         "cell": (_keep_cell, _cell),
+        "mixed_cell": (_keep_mixed_cell, _mixed_cell),
         "sepconv_half": (_keep_sepconv_half, _sepconv_half),
         "separable": (_keep_separable, _separable),
         "pointwise_norm": (_keep_pointwise_norm, _pointwise_norm),
@@ -57,6 +58,23 @@ def _cell(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
         ctx.given,
     )  # fmt: skip
     return dinput0, dinput1, None, dweights, None, None, None if scale is None else dscale, None, None, None
+
+
+def _keep_mixed_cell(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    input0, input1, mixing, weights, ctx.operations, statistics, ctx.stride, _ = inputs
+    _, saved, used = output
+    _keep(ctx, (input0, input1, mixing, saved, used, *weights), (saved, used))
+    ctx.given = statistics is not None
+
+
+def _mixed_cell(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
+    input0, input1, mixing, saved, used, *weights = ctx.saved_tensors
+    if grad is None:
+        return None, None, None, [None] * len(weights), None, None, None, None
+    dinput0, dinput1, dmixing, dweights = torch.ops.enas.mixed_cell_backward(
+        grad.contiguous(), input0, input1, mixing, weights, ctx.operations, ctx.stride, saved, used, ctx.given
+    )
+    return dinput0, dinput1, dmixing, dweights, None, None, None, None
 
 
 def _keep_sepconv_half(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -17,6 +17,9 @@ from torch import Tensor
 SEPARABLE_3, SEPARABLE_5, AVERAGE_POOL_3, MAX_POOL_3, IDENTITY, ZERO = range(6)
 """Operation codes of a route: the published ones in their order (authors' README), and the edge that gives nothing."""
 
+DILATED_3, DILATED_5 = 6, 7
+"""What only a mixed cell has: one half of a separable convolution with dilation 2."""
+
 EPSILON = 1e-5
 """Added to a variance before the square root (authors' image_ops.py)."""
 

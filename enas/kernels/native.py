@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from enas.kernels.augmentation import Changes
 from enas.kernels.interface import CellWeights, Pointwise, Statistics
+from enas.kernels.mixed import MixedWeights, count_slots
 
 LIBRARY = Path(__file__).with_name("native_library.so")
 """Where `setup.py` puts the library."""
 
-OPERATIONS = ("cell", "convolution_norm", "null", "pointwise_norm", "sepconv_half", "separable")
-"""What a device needs kernels for, and, but for `null`, their `_backward`."""
+FORWARD_ONLY = ("augment", "null")
+OPERATIONS = ("cell", "convolution_norm", "mixed_cell", "pointwise_norm", "sepconv_half", "separable")
+"""What a device needs kernels for; those of the second row have a `_backward` too."""
 
 SEPARABLE_SLOTS = 2
 
@@ -24,7 +28,7 @@ SEPARABLE_SLOTS = 2
 def load() -> str | None:
     """Load the library and give its operations gradients and shapes; returns why there is none, or None."""
     if not LIBRARY.exists():
-        return "the native kernels are not installed, no C++ compiler was found when enas was"
+        return "the native kernels are not installed (when enas was, there was no C++ compiler, or it failed)"
     try:
         torch.ops.load_library(LIBRARY)  # type: ignore[no-untyped-call]
     except OSError as error:
@@ -42,7 +46,7 @@ def absence(device_type: str) -> str | None:
     reason = load()
     if reason is not None:
         return reason
-    names = [*OPERATIONS, *(f"{name}_backward" for name in OPERATIONS if name != "null")]
+    names = [*FORWARD_ONLY, *OPERATIONS, *(f"{name}_backward" for name in OPERATIONS)]
     key = device_type.upper()
     if all(torch._C._dispatch_has_kernel_for_dispatch_key(f"enas::{name}", key) for name in names):
         return None
@@ -53,6 +57,30 @@ def null(x: Tensor) -> Tensor:
     """See `reference.null`."""
     copy: Tensor = torch.ops.enas.null(x)
     return copy
+
+
+def augment(
+    images: Tensor,
+    indices: Tensor,
+    changes: Changes | None,
+    mean: Tensor,
+    std: Tensor,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """See `augmentation.augment`."""
+    shifts, flips, corners, cutout = changes or (None, None, None, 0)
+    changed: Tensor = torch.ops.enas.augment(
+        images.contiguous(),
+        indices.contiguous(),
+        _contiguous(shifts),
+        _contiguous(flips),
+        _contiguous(corners),
+        cutout,
+        mean.contiguous(),
+        std.contiguous(),
+        dtype or mean.dtype,
+    )
+    return changed
 
 
 def cell(
@@ -89,6 +117,31 @@ def full_slots(routes: Tensor) -> int:
     """The tensors a cell keeps for backward where nobody has looked at its routes: csrc/layout.h, FullSlots::count."""
     edges = routes.shape[1]
     return 2 * edges + edges // 2 + 3
+
+
+def mixed_cell(
+    input0: Tensor,
+    input1: Tensor,
+    mixing: Tensor,
+    operations: Sequence[int],
+    weights: MixedWeights,
+    statistics: Tensor | None = None,
+    stride: int = 1,
+) -> tuple[Tensor, Statistics]:
+    """See `mixed.mixed_cell`."""
+    tensors = [tensor.contiguous() for tensor in weights.tensors()]
+    wanted = _differentiable(input0, input1, mixing, *tensors)
+    out, _, used = torch.ops.enas.mixed_cell(
+        input0.contiguous(),
+        input1.contiguous(),
+        mixing.contiguous(),
+        tensors,
+        operations,
+        _contiguous(statistics),
+        stride,
+        count_slots(mixing.shape[0], operations, stride) if wanted else 0,
+    )
+    return out, Statistics(used)
 
 
 def sepconv_half(

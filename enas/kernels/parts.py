@@ -26,9 +26,12 @@ class Moment(NamedTuple):
 
 def stack_moments(moments: Sequence[Sequence[Moment | None]], norms: int, blank: Tensor) -> Tensor:
     """Those of all children, [M, norms, 2, C], (0, 1) where one was unused; `blank` [C] has their type and device."""
+    if not moments or not norms:
+        return blank.new_empty(len(moments), norms, 2, blank.shape[0])
     unused = torch.stack([torch.zeros_like(blank), torch.ones_like(blank)])
-    children = [torch.stack([unused if moment is None else moment.tensor() for moment in child]) for child in moments]
-    return torch.stack(children) if children else blank.new_empty(0, norms, 2, blank.shape[0])
+    return torch.stack(
+        [torch.stack([unused if moment is None else moment.tensor() for moment in child]) for child in moments]
+    )
 
 
 def widen(x: Tensor) -> Tensor:

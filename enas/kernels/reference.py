@@ -68,14 +68,14 @@ def cell(
             None if statistics is None else statistics[child],
             stride,
         )
-        outputs.append(one.output((_child(input0, child), _child(input1, child))))
+        outputs.append(one.output((child_of(input0, child), child_of(input1, child))))
         moments.append(one.moments)
     batch, height, width, channels = input1.shape[1:]
     shape = (batch, -(-height // stride), -(-width // stride), weights.out_blocks * channels)
     leaves = (input0, input1, *weights.tensors(), *([] if scale is None else [scale]))
     blank = widen(input1.new_empty(0)).new_zeros(channels)
     norms = 2 * routes.shape[1] + 3
-    return _join(outputs, shape, input1.dtype, leaves), Statistics(partial(parts.stack_moments, moments, norms, blank))
+    return join(outputs, shape, input1.dtype, leaves), Statistics(partial(parts.stack_moments, moments, norms, blank))
 
 
 def sepconv_half(
@@ -95,7 +95,7 @@ def sepconv_half(
     ]
     height, width = (-(-side // stride) for side in x.shape[2:4])
     leaves = (x, depthwise, pointwise, *([] if affine is None else [affine]))
-    z = _join(outputs, (x.shape[1], height, width, pointwise.shape[1]), x.dtype, leaves)
+    z = join(outputs, (x.shape[1], height, width, pointwise.shape[1]), x.dtype, leaves)
     wide = widen(z.detach())
     mean = wide.mean(dim=(1, 2, 3), keepdim=True)
     variance = (wide - mean).square().mean(dim=(1, 2, 3))
@@ -300,16 +300,17 @@ def _each(
         out, own = one(widen(x), None if statistics is None else statistics[child])
         outputs.append(out.to(inputs.dtype))
         moments.append(own)
-    joined = _join(outputs, (inputs.shape[1], *sizes), inputs.dtype, (inputs, *leaves))
+    joined = join(outputs, (inputs.shape[1], *sizes), inputs.dtype, (inputs, *leaves))
     blank = widen(inputs.new_empty(0)).new_zeros(sizes[2])
     return joined, Statistics(partial(parts.stack_moments, moments, norms, blank))
 
 
-def _child(x: Tensor, child: int) -> Tensor:
+def child_of(x: Tensor, child: int) -> Tensor:
+    """The images of one child, of an input that may be shared by all: [M or 1, ...] -> [...]."""
     return x[child if x.shape[0] > 1 else 0]
 
 
-def _join(children: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype, leaves: Sequence[Tensor]) -> Tensor:
+def join(children: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype, leaves: Sequence[Tensor]) -> Tensor:
     """The children [B, H', W', C'] as one tensor; where there are none, an empty one whose gradients are zero."""
     if not children:
         empty = leaves[0].new_empty(0, *shape, dtype=dtype)

@@ -11,13 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from enas.kernels.mixed import count_nodes
+
 
 def register() -> None:
     """Tell torch; the library has to be loaded."""
     functions: dict[str, Callable[..., Any]] = {
         "null": _null,
+        "augment": _augment,
         "cell": _cell,
         "cell_backward": _cell_backward,
+        "mixed_cell": _mixed_cell,
+        "mixed_cell_backward": _mixed_cell_backward,
         "sepconv_half": _sepconv_half,
         "sepconv_half_backward": _sepconv_half_backward,
         "separable": _separable,
@@ -54,6 +59,20 @@ def _like(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _null(x: Tensor) -> Tensor:
     return torch.empty_like(x)
+
+
+def _augment(
+    images: Tensor,
+    indices: Tensor,
+    shifts: Tensor | None,
+    flips: Tensor | None,
+    corners: Tensor | None,
+    cutout: int,
+    mean: Tensor,
+    std: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    return images.new_empty(indices.shape[0], *images.shape[1:], dtype=dtype)
 
 
 def _cell(
@@ -94,6 +113,41 @@ def _cell_backward(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     dscale = _statistics(input1, 0) if scale is None else torch.empty_like(scale)
     return *_like(input0, input1), dscale, list(_like(*weights))  # type: ignore[return-value]
+
+
+def _mixed_cell(
+    input0: Tensor,
+    input1: Tensor,
+    mixing: Tensor,
+    weights: Sequence[Tensor],
+    operations: Sequence[int],
+    statistics: Tensor | None,
+    stride: int,
+    slots: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    children = input1.shape[0] if input0.shape[0] == 1 else input0.shape[0]
+    batch, channels, size = input1.shape[1], input1.shape[4], _strided(input1, stride)
+    edges, norms = weights[-1].shape[:2]
+    return (
+        _new(input1, children, batch, *size, count_nodes(edges) * channels),
+        _new(input1, children, slots, batch, *size, channels),
+        _statistics(input1, children, edges * norms, 2, channels),
+    )
+
+
+def _mixed_cell_backward(
+    grad: Tensor,
+    input0: Tensor,
+    input1: Tensor,
+    mixing: Tensor,
+    weights: Sequence[Tensor],
+    operations: Sequence[int],
+    stride: int,
+    saved: Tensor,
+    used: Tensor,
+    given: bool,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    return *_like(input0, input1, mixing), list(_like(*weights))  # type: ignore[return-value]
 
 
 def _sepconv_half(

@@ -27,6 +27,11 @@ def numbered_images(count: int, height: int = 6, width: int = 5) -> Tensor:
     return images
 
 
+def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """All images, each once."""
+    return augment(images, torch.arange(len(images)), MEAN, STD, augmentation, generator)
+
+
 def restore(inputs: Tensor) -> Tensor:
     """Undo `normalise`: pixel values 0 .. 255."""
     return ((inputs * STD + MEAN) * 255).round().to(torch.uint8)
@@ -40,12 +45,12 @@ def test_normalise_is_the_formula() -> None:
 
 def test_augmentation_off_is_normalisation() -> None:
     images = numbered_images(7)
-    assert torch.equal(augment(images, MEAN, STD, OFF, seeded()), normalise(images, MEAN, STD))
+    assert torch.equal(augmented(images, OFF, seeded()), normalise(images, MEAN, STD))
 
 
 def test_crop_shifts_each_image_and_pads_with_zero_after_normalisation() -> None:
     images, crop = numbered_images(200), 2
-    inputs = augment(images, MEAN, STD, Augmentation(crop=crop), seeded())
+    inputs = augmented(images, Augmentation(crop=crop), seeded())
     padded = torch.nn.functional.pad(normalise(images, MEAN, STD), (0, 0, crop, crop, crop, crop))
     offsets = set()
     for image, source in zip(inputs, padded, strict=True):
@@ -62,7 +67,7 @@ def test_crop_shifts_each_image_and_pads_with_zero_after_normalisation() -> None
 
 def test_flip_mirrors_about_half_of_the_images() -> None:
     images = numbered_images(400)
-    inputs = augment(images, MEAN, STD, Augmentation(flip=True), seeded())
+    inputs = augmented(images, Augmentation(flip=True), seeded())
     plain = normalise(images, MEAN, STD)
     as_it_was = (inputs == plain).flatten(1).all(1)
     mirrored = (inputs == plain.flip(2)).flatten(1).all(1)
@@ -73,7 +78,7 @@ def test_flip_mirrors_about_half_of_the_images() -> None:
 @pytest.mark.parametrize("side", [3, 4])
 def test_cutout_blanks_one_square_around_a_random_pixel(side: int) -> None:
     images = numbered_images(500, 8, 8)
-    blank = (augment(images, MEAN, STD, Augmentation(cutout=side), seeded()) == 0).all(-1)
+    blank = (augmented(images, Augmentation(cutout=side), seeded()) == 0).all(-1)
     rows, columns = blank.any(2).sum(1), blank.any(1).sum(1)
     assert torch.equal(blank.flatten(1).sum(1), rows * columns)  # a rectangle ...
     assert set(rows.tolist()) == set(columns.tolist()) == set(range((side + 1) // 2, side + 1))  # ... clipped
@@ -83,7 +88,7 @@ def test_cutout_blanks_one_square_around_a_random_pixel(side: int) -> None:
 
 def test_everything_at_once_moves_pixels_and_invents_none() -> None:
     images = numbered_images(50)
-    inputs = augment(images, MEAN, STD, Augmentation(crop=2, flip=True, cutout=2), seeded())
+    inputs = augmented(images, Augmentation(crop=2, flip=True, cutout=2), seeded())
     assert inputs.dtype == torch.float32
     assert inputs.shape == images.shape
     kept = (inputs != 0).any(-1)
@@ -98,17 +103,17 @@ def test_the_generator_is_the_only_randomness() -> None:
     images, augmentation = numbered_images(20), Augmentation(crop=2, flip=True, cutout=2)
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = augment(images, MEAN, STD, augmentation, seeded(5))
+    first = augmented(images, augmentation, seeded(5))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert torch.equal(augment(images, MEAN, STD, augmentation, seeded(5)), first)
-    assert not torch.equal(augment(images, MEAN, STD, augmentation, seeded(6)), first)
+    assert torch.equal(augmented(images, augmentation, seeded(5)), first)
+    assert not torch.equal(augmented(images, augmentation, seeded(6)), first)
 
 
 def test_leading_shape_is_only_a_shape() -> None:
     images, augmentation = numbered_images(12), Augmentation(crop=1, flip=True, cutout=2)
-    flat = augment(images, MEAN, STD, augmentation, seeded())
-    children = augment(images.view(3, 4, 6, 5, 3), MEAN, STD, augmentation, seeded())
+    flat = augmented(images, augmentation, seeded())
+    children = augment(images, torch.arange(12).view(3, 4), MEAN, STD, augmentation, seeded())
     assert torch.equal(children, flat.view(3, 4, 6, 5, 3))
 
 
@@ -116,19 +121,20 @@ def test_strided_images_and_empty_batches() -> None:
     images = numbered_images(8)
     strided = images[::2].transpose(1, 2)
     augmentation = Augmentation(crop=1, flip=True)
-    expected = augment(strided.contiguous(), MEAN, STD, augmentation, seeded())
-    assert torch.equal(augment(strided, MEAN, STD, augmentation, seeded()), expected)
-    assert augment(images[:0], MEAN, STD, augmentation, seeded()).shape == (0, 6, 5, 3)
+    expected = augmented(strided.contiguous(), augmentation, seeded())
+    assert torch.equal(augmented(strided, augmentation, seeded()), expected)
+    nothing = torch.empty(0, dtype=torch.int64)
+    assert augment(images, nothing, MEAN, STD, augmentation, seeded()).shape == (0, 6, 5, 3)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_augment_on_a_gpu_never_waits_for_it() -> None:
-    images = numbered_images(64).cuda()
+    images, indices = numbered_images(64).cuda(), torch.arange(64, device="cuda")
     mean, std, generator = MEAN.cuda(), STD.cuda(), torch.Generator("cuda").manual_seed(0)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        inputs = augment(images, mean, std, Augmentation(crop=2, flip=True, cutout=2), generator)
+        inputs = augment(images, indices, mean, std, Augmentation(crop=2, flip=True, cutout=2), generator)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert inputs.isfinite().all()

@@ -13,8 +13,20 @@ import torch
 from torch import Tensor
 
 from conformance import generator
-from enas.kernels import parts, reference
-from enas.kernels.interface import EPSILON, Pointwise, Statistics
+from enas.data import Augmentation
+from enas.data.batches import draw_changes
+from enas.kernels import Changes, augmentation, mixed, native, parts, reference
+from enas.kernels.interface import (
+    AVERAGE_POOL_3,
+    DILATED_3,
+    EPSILON,
+    IDENTITY,
+    MAX_POOL_3,
+    ZERO,
+    Pointwise,
+    Statistics,
+)
+from kernels.mixed_cases import MixedCase, rebuilt
 
 Results = tuple[Tensor | None, ...]
 
@@ -84,6 +96,98 @@ def statistics_of(*shape: int) -> Tensor:
 def _null() -> Iterator[Case]:
     for shape in ((1, 2, 3, 5, 7), (0, 2, 3, 5, 7), (1, 1, 1, 1, 1)):
         yield Case(f"null/{'x'.join(map(str, shape))}", "null", partial(convert, (normal(*shape),)), lambda _, x: (x,))
+
+
+def _augment() -> Iterator[Case]:
+    random = generator(1)
+    for count, height, width, channels in ((5, 4, 7, 3), (0, 4, 7, 3), (3, 1, 1, 33), (2, 9, 3, 1)):
+        pictures = torch.randint(256, (4, height, width, channels), dtype=torch.uint8, generator=random)
+        indices = torch.randint(4, (count,), generator=random)
+        changes = draw_changes(count, height, width, Augmentation(crop=2, flip=True, cutout=3), random)
+        moments = normal(channels, seed=2), normal(channels, seed=3).abs() + 0.1
+        for name, change in (("changed", changes), ("plain", None)):
+            arguments = (pictures, indices, *(change or (None, None, None, 0)), *moments)
+            yield Case(
+                f"augment/{count}x{height}x{width}x{channels}/{name}",
+                "augment",
+                lambda dtype, arguments=arguments: (*convert(arguments, dtype), dtype),
+                _augmented,
+            )
+
+
+def _augmented(_: torch.dtype, pictures: Tensor, indices: Tensor, *arguments: Any) -> Results:
+    shifts, flips, corners, cutout, mean, std, _ = arguments
+    changes = None if shifts is None else Changes(shifts, flips, corners, cutout)
+    return (augmentation.augment(pictures, indices, changes, mean, std),)
+
+
+def _mixed_cell() -> Iterator[Case]:
+    few = (MAX_POOL_3, IDENTITY, DILATED_3)
+    for case, children, given in (
+        (MixedCase(1, 2, 5, 4, 3), (1, 1), False),
+        (MixedCase(2, 2, 5, 4, 3, stride=2), (1, 2), False),
+        (MixedCase(2, 1, 3, 3, 2, nodes=1, stride=2), (2, 1), True),
+        (MixedCase(1, 2, 9, 11, 20, nodes=1), (1, 1), False),
+        (MixedCase(1, 3, 2, 1, 33, nodes=1, operations=few, stride=2), (1, 1), True),
+        (MixedCase(1, 2, 3, 3, 1, nodes=1, operations=(ZERO, AVERAGE_POOL_3)), (1, 1), False),
+        (MixedCase(1, 2, 3, 3, 1, nodes=1, operations=(ZERO,)), (1, 1), False),
+        (MixedCase(2, 2, 3, 3, 2, nodes=1, stride=2), (0, 0), False),
+    ):
+        inputs = [x[:count] for x, count in zip(case.inputs(), children, strict=True)]
+        statistics = statistics_of(max(children), case.edges * case.norms, 2, case.channels) if given else None
+        arguments = (*inputs, case.mixing(), case.weights().tensors(), case.operations)
+        slots = mixed.count_slots(case.edges, case.operations, case.stride)
+        sizes = f"M{children[0]}-{children[1]}B{case.batch}H{case.height}W{case.width}C{case.channels}s{case.stride}"
+        name = f"mixed_cell/{sizes}/{len(case.operations)}{'given' if given else ''}"
+        forward = (*arguments, statistics, case.stride)
+        yield Case(name, "mixed_cell", partial(convert, (*forward, slots)), _mixed)
+        yield Case(f"{name}/nothing kept", "mixed_cell", partial(convert, (*forward, 0)), _mixed)
+
+        def backward(
+            dtype: torch.dtype, forward: tuple[Any, ...] = forward, slots: int = slots, given: bool = given
+        ) -> tuple[Any, ...]:
+            native.load()
+            own = convert(forward, dtype)
+            out, saved, used = torch.ops.enas.mixed_cell(*own, slots)
+            grad = normal(*out.shape, seed=4).to(dtype)
+            return (grad, *own[:5], own[6], saved, used, given)
+
+        yield Case(f"{name}/backward", "mixed_cell_backward", backward, _mixed_backward)
+
+
+def _definition(stored: torch.dtype, *arguments: Any) -> tuple[Tensor, Statistics]:
+    """The mixed cell that stores in a type: in bfloat16 as it rounds, else exact."""
+    input0, input1, mixing, weights, operations, statistics, stride = arguments
+    if stored == torch.bfloat16:
+        input0, input1, mixing = input0.to(stored), input1.to(stored), mixing.float()
+        weights = [weight.float() for weight in weights]
+        statistics = None if statistics is None else statistics.float()
+    return mixed.mixed_cell(input0, input1, mixing, operations, rebuilt(weights), statistics, stride)
+
+
+def _mixed(stored: torch.dtype, *arguments: Any) -> Results:
+    out, used = _definition(stored, *arguments[:-1])
+    return out, None, used.tensor()
+
+
+def _mixed_backward(
+    stored: torch.dtype,
+    grad: Tensor,
+    input0: Tensor,
+    input1: Tensor,
+    mixing: Tensor,
+    weights: list[Tensor],
+    operations: tuple[int, ...],
+    stride: int,
+    saved: Tensor,
+    used: Tensor,
+    given: bool,
+) -> Results:
+    leaves = [tensor.detach().requires_grad_() for tensor in (input0, input1, mixing, *weights)]
+    if stored == torch.bfloat16:
+        return (None,) * len(leaves)  # gradients that are rounded at every node: see test_mixed.py
+    out, _ = _definition(stored, *leaves[:3], leaves[3:], operations, used if given else None, stride)
+    return torch.autograd.grad(out, leaves, grad.to(out.dtype), materialize_grads=True)
 
 
 Forward = Callable[..., tuple[Tensor, Statistics]]
@@ -249,4 +353,11 @@ def _constant_channels() -> Iterator[Case]:
     yield Case("pointwise/constant", "pointwise_norm", partial(convert, (x, weight, gain, bias, None, False)), expected)
 
 
-CASES: list[Case] = [*_null(), *_pointwise_norm(), *_convolution_norm(), *_constant_channels()]
+CASES: list[Case] = [
+    *_null(),
+    *_augment(),
+    *_mixed_cell(),
+    *_pointwise_norm(),
+    *_convolution_norm(),
+    *_constant_channels(),
+]

@@ -11,7 +11,7 @@ import torch
 from enas import kernels
 from enas.errors import UserError
 from enas.kernels import choice, native, reference
-from kernels.cases import Case, normal
+from kernels.native_cases import Case, normal
 
 CPU = torch.device("cpu")
 
@@ -24,11 +24,6 @@ def missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for module, name in ((native, "load"), (native, "absence"), (choice, "_warn")):
         monkeypatch.setattr(module, name, cache(getattr(module, name).__wrapped__))
     return path
-
-
-def test_the_library_is_there() -> None:
-    """scripts/test.sh fails where a compiler exists and the library does not: pip would say nothing."""
-    assert native.absence("cpu") is None
 
 
 @pytest.mark.parametrize(("chosen", "used"), [("auto", "native"), ("native", "native"), ("reference", "reference")])
@@ -55,7 +50,7 @@ def test_without_the_library_auto_warns_once_and_computes(missing: Path, caplog:
     assert kernels.in_use(CPU) == "reference"
     [record] = caplog.records
     assert record.getMessage() == (
-        "enas: the native kernels are not installed, no C++ compiler was found when enas was; "
+        "enas: the native kernels are not installed (when enas was, there was no C++ compiler, or it failed); "
         "plain torch computes instead, several times slower"
     )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from enas.kernels import native
 from enas.kernels.interface import Pointwise
-from kernels.cases import assert_native, assert_native_in, normal, statistics
+from kernels.native_cases import assert_native, assert_native_in, normal, statistics
 from tolerances import assert_stored
 
 CHANNELS = [1, 2, 3, 20, 33, 80]

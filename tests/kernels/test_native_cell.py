@@ -8,7 +8,7 @@ from torch import Tensor
 
 from enas.kernels import native, reference
 from enas.kernels.interface import IDENTITY, MAX_POOL_3, SEPARABLE_3, SEPARABLE_5, ZERO
-from kernels.cases import Case, assert_native, assert_native_in, cell_call, normal, outcome, statistics
+from kernels.native_cases import Case, assert_native, assert_native_in, cell_call, normal, outcome, statistics
 from tolerances import assert_same
 
 CHANNELS = [1, 2, 3, 20, 33, 80]

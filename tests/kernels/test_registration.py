@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from enas.kernels import native
+from enas.kernels import mixed, native
 from enas.kernels.interface import Pointwise
-from kernels.cases import Case, cell_call, normal, outcome, statistics
+from kernels.mixed_cases import MixedCase
+from kernels.native_cases import Case, cell_call, normal, outcome, statistics
 from tolerances import GRADIENT
 
 assert native.load() is None
@@ -26,6 +27,13 @@ def cell_arguments(case: Case, scale: Tensor | None = None, given: Tensor | None
     return (*inputs, routes, tensors, weights.block, weights.loose_row, scale, given, case.stride, slots)
 
 
+def mixed_arguments(case: MixedCase, given: Tensor | None = None) -> tuple[Any, ...]:
+    inputs, mixing = [x.requires_grad_() for x in case.inputs()], case.mixing().requires_grad_()
+    weights = [tensor.requires_grad_() for tensor in case.weights().tensors()]
+    slots = mixed.count_slots(case.edges, case.operations, case.stride)
+    return (*inputs, mixing, weights, case.operations, given, case.stride, slots)
+
+
 def leaves(*shapes: Sequence[int]) -> list[Tensor]:
     return [normal(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes)]
 
@@ -36,6 +44,11 @@ CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "cell": ("cell", cell_arguments(CASE)),
     "cell-concat": ("cell", cell_arguments(Case(2, channels=2, project=False, seed=1), normal(2, 6).requires_grad_())),
     "cell-given": ("cell", cell_arguments(CASE, given=statistics(1, CASE.norms, 2))),
+    "mixed_cell": ("mixed_cell", mixed_arguments(MixedCase(1, height=3, width=3, channels=2, stride=2))),
+    "mixed_cell-given": (
+        "mixed_cell",
+        mixed_arguments(MixedCase(height=2, width=3, channels=2, nodes=1), statistics(2, 2 * 8, 2)),
+    ),
     "sepconv_half": ("sepconv_half", (*leaves(IMAGES, (2, 2, 3), (3, 3, 3), (3, 4)), 2, 2)),
     "sepconv_half-plain": (
         "sepconv_half",

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from enas.kernels import native, reference
-from kernels.cases import Case, normal, rebuilt
-from kernels.cases import statistics as statistics_of
 from kernels.device import HostDevice
+from kernels.native_cases import Case, normal, rebuilt
+from kernels.native_cases import statistics as statistics_of
 from kernels.operations import shift
 from tolerances import assert_near, assert_same, assert_stored
 

@@ -9,10 +9,11 @@ from typing import cast
 
 import pytest
 
-from enas.scripts import rank, search, train
+from enas.scripts import bench, rank, search, train
 
 VERBS = {"search": search, "train": train, "rank": rank}
 KERNELS = os.environ.get("ENAS_KERNELS")
+COMMANDS = {**VERBS, "bench": bench}
 APP = Path(__file__).parent / "app"
 
 
@@ -57,7 +58,7 @@ def enas(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
 
     def call(verb: str, *arguments: str) -> Outcome:
         capsys.readouterr()
-        code = called(VERBS[verb].main, f"enas-{verb}", *arguments)
+        code = called(COMMANDS[verb].main, f"enas-{verb}", *arguments)
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err, tmp_path)
 

@@ -182,9 +182,9 @@ def test_a_sweep_over_seeds_gives_a_run_directory_each(unbroken: Path, tmp_path:
 def test_a_wheel_runs_from_any_directory(tmp_path: Path) -> None:
     source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for name in ("enas", "conf", "scripts"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("enas", "conf", "scripts", "csrc"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("pyproject.toml", "README.md", "setup.py"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     wheels = tmp_path / "wheels"
@@ -208,7 +208,7 @@ def test_a_wheel_runs_from_any_directory(tmp_path: Path) -> None:
         return done.stdout
 
     assert call(python, "-c", "import enas; print(enas.__file__)").strip() == str(packages / "enas" / "__init__.py")
-    call(python.with_name("enas-search"), *SEARCH, "epochs=1", "experiment=demo", "run_dir=s")
+    call(python.with_name("enas-search"), *SEARCH, "epochs=1", "experiment=demo", "kernels=native", "run_dir=s")
     call(python.with_name("enas-train"), *TRAIN, "epochs=1", "genotype=s/genotype.json", "run_dir=t")
     assert "Kendall tau" in call(python.with_name("enas-rank"), *TRAIN, "epochs=1", "n=3", "search=s", "run_dir=r")
     assert sorted(path.name for path in elsewhere.iterdir()) == ["r", "s", "t"]

@@ -4,6 +4,7 @@
 // vectors run over pixels of any number of channels.
 #pragma once
 #include <numeric>
+#include <type_traits>
 
 #include "vector.h"
 
@@ -32,21 +33,23 @@ inline void repeat(const A* values, int channels, A* repeated) {
   }
 }
 
-// One number or a whole vector, as the loops below ask for it.
+// One number, a whole vector or a part of one, as the loops below ask for it.
 template <class T, class A>
 inline T get(const A* from) {
   if constexpr (sizeof(T) == sizeof(A)) return *from;
-  else return load(from);
+  T vector;
+  memcpy(&vector, from, sizeof vector);
+  return vector;
 }
 template <class T, class S>
 inline T get_stored(const S* from) {
   if constexpr (sizeof(T) == sizeof(Arithmetic<S>)) return widen(*from);
+  else if constexpr (std::is_same_v<S, Arithmetic<S>>) return get<T>(from);
   else return load_stored(from);
 }
 template <class T, class A>
 inline void put(A* to, T value) {
-  if constexpr (sizeof(T) == sizeof(A)) *to = value;
-  else store(to, value);
+  memcpy(to, &value, sizeof value);
 }
 template <class T, class S>
 inline void put_stored(S* to, T value) {

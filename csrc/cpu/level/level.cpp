@@ -25,7 +25,8 @@ const Level<S>& table();
       dense_gradients<A>, dense_add_gradients<A>, half_scratch<A>, half_forward<S, A>, half_backward<S, A>,          \
       linear_scratch<A>, linear_forward<S, A>, linear_backward<S, A>, dense_scratch<A>, dense_forward<S, A>,         \
       dense_backward<S, A>, finish<S, A>, norm_gradient<S, A>, norm_sums<S, A>, add_affine<S, A>,                    \
-      pool_forward<S, A>, pool_backward<S, A>, widen_all<S, A>, narrow_all<S, A>, channel_scratch<A>};                      \
+      pool_scratch<A>, pool_forward<S, A>, pool_backward<S, A>, widen_all<S, A>, narrow_all<S, A>,                   \
+      channel_scratch<A>};                                                                                           \
     return entries;                                                                                                  \
   }
 ENAS_TABLE(float, float)

@@ -21,6 +21,8 @@ struct LinearPlan {
     filled[1] = fours(columns[1]);
   }
   int first(int product) const { return product ? columns[0] : 0; }
+  // Whether a product, as it is filled up, is the whole output.
+  bool whole(int product) const { return products == 1 && filled[product] == linear.outputs; }
   int64_t weights() const { return int64_t(inputs) * (filled[0] + filled[1]); }
   int64_t weight(int product) const { return product ? int64_t(inputs) * filled[0] : 0; }
   // Prepared: the weights of each product, their transposes, where pixels are stored in outputs and in inputs.
@@ -122,7 +124,7 @@ void linear_forward(const Linear& linear, const A* prepared, const S* x, bool re
     if (plan.columns[number] == 0) continue;
     const A* seen = linear_pixels(plan, number, x, relu, flat, picked);
     const int filled = plan.filled[number];
-    const bool direct = filled == linear.outputs;
+    const bool direct = plan.whole(number);
     product(seen, plan.inputs, plan.inputs, prepared + plan.weight(number), filled, direct ? sum : part,
             places + number * pixels, pixels, direct && add, ahead);
     if (direct) continue;
@@ -152,7 +154,7 @@ void linear_backward(const Linear& linear, const A* prepared, const S* x, bool r
     const A* seen = linear_pixels(plan, number, x, relu, flat, picked);
     const int filled = plan.filled[number];
     const A* part_dz = dz;
-    if (filled != linear.outputs) {
+    if (!plan.whole(number)) {
       for (int pixel = 0; pixel < pixels; ++pixel)
         for (int n = 0; n < filled; ++n)
           part[int64_t(pixel) * filled + n] =

@@ -13,7 +13,7 @@ from kernels.device import HostDevice
 from kernels.native_cases import Case, normal, rebuilt
 from kernels.native_cases import statistics as statistics_of
 from kernels.operations import shift
-from tolerances import assert_near, assert_same, assert_stored
+from tolerances import NEAR_GRADIENTS, assert_near, assert_same
 
 TYPES = (torch.float64, torch.float32, torch.bfloat16)
 
@@ -22,10 +22,8 @@ def assert_right(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     assert found.shape == expected.shape
     if dtype == torch.float64:
         assert_same(found, expected)
-    elif dtype == torch.float32:
-        assert_near(found, expected, dtype)
-    else:  # its definition rounds too, but for the gradients between two steps
-        assert_stored(found, expected)
+    else:
+        assert_near(found, expected, dtype, NEAR_GRADIENTS)
 
 
 def leaves_of(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:

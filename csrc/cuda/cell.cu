@@ -1,6 +1,8 @@
 // A cell on CUDA. Routes are read by the kernels, so that the launches are the same for all routes, and no result waits
-// for the host: a captured graph computes any child.
+// for the host: a captured graph computes any child. Backward goes from the output to its loose ends, then node by node
+// from the last to the first, and at the end to the inputs and the tables of weights.
 #include "arguments.h"
+#include "gather.h"
 #include "nodes.h"
 
 namespace {
@@ -48,6 +50,99 @@ std::tuple<Tensor, Tensor, Tensor> cell(const Tensor& input0, const Tensor& inpu
     return std::make_tuple(out, empty(input0, {children, 0, images, height, width, channels}), used);
   });
 }
+
+// The gradient of each of `weights`; each number is written once, whether its row was used or not.
+template <class S>
+std::vector<Tensor> sum_tables_of(const Tensor& on, const CellBackward<S>& backward, const WeightWork<S>& work,
+                                  const CellWeights& weights) {
+  WeightTables<Arithmetic<S>> tables{{}, 0, 2};
+  std::vector<Tensor> gradients;
+  for (const Tensor& weight : weights.all) gradients.push_back(torch::stable::empty_like(weight));
+  const TableKind kinds[] = {DEPTHWISE, POINTWISE, GAIN, BIAS};
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const TableOwner owner = i < 8 ? TableOwner(i / 4) : TableOwner(OF_IDENTITY + (i - 8) / 3);
+    add_table(tables, gradients[i], gradients[i].size(0), owner, i < 8 ? kinds[i % 4] : kinds[1 + (i - 8) % 3]);
+  }
+  sum_weight_tables(on, backward, work, tables);
+  return gradients;
+}
+
+std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> cell_backward(
+    const Tensor& grad, const Tensor& input0, const Tensor& input1, const Tensor& routes,
+    const std::vector<Tensor>& weights, const std::vector<int64_t>& block, const std::vector<int64_t>& loose_row,
+    const std::optional<Tensor>& scale, int64_t stride, const Tensor& saved, const Tensor& used, bool given) {
+  const CellWeights tables(weights);
+  return dispatch(input0, [&]<class S>() {
+    using A = Arithmetic<S>;
+    CellBackward<S> backward{};
+    Cell<S>& cell = backward.cell;
+    cell = cell_of<S>(input0, input1, routes, tables, block, loose_row, scale, stride);
+    cell.places_count = cell.places.count();
+    STD_TORCH_CHECK(saved.is_contiguous() && saved.dim() == 6 && saved.size(1) == cell.places_count,
+                    "saved must be what `cell` kept with ", cell.places_count, " slots");
+    STD_TORCH_CHECK(grad.is_contiguous() && used.is_contiguous(), "grad and used must be contiguous");
+    const int64_t children = cell.children, images = cell.images, channels = cell.channels;
+    const int64_t inside = images * cell.in.pixels(), outside = images * cell.out.pixels();
+    const auto scratch = [&](int64_t each, int64_t numbers, std::optional<ScalarType> type = {}) {
+      return empty(input0, {children, each, numbers, channels}, type);
+    };
+    const ScalarType wide_type = arithmetic_type(input0);
+    Tensor dinput0 = torch::stable::empty_like(input0), dinput1 = torch::stable::empty_like(input1);
+    Tensor affine = scratch(cell.norms, 2, wide_type), coefficients = scratch(cell.norms, 3, wide_type);
+    Tensor dnorms = scratch(cell.norms, 2, wide_type);
+    Tensor slots = scratch(cell.slots(), outside), edges = scratch(cell.edges, inside);
+    Tensor loose_inputs = scratch(stride > 1 ? 2 : 0, inside);
+    Tensor between = scratch(cell.sides, outside), middle = scratch(cell.sides, outside);
+    const int parts = scale_parts(cell);
+    Tensor scales = empty(input0, {scale.has_value() ? children * cell.edges * images * parts : 0}, wide_type);
+    Tensor dscale = scale.has_value() ? torch::stable::empty_like(*scale) : empty(input0, {0}, wide_type);
+
+    cell.saved = pointer<S>(saved);
+    cell.used = pointer<A>(used);
+    cell.affine = pointer<A>(affine);
+    backward.grad = pointer<S>(grad);
+    backward.projected = tables.project[0] != nullptr;
+    backward.given = given;
+    backward.centred = true;
+    backward.slots = pointer<S>(slots);
+    backward.loose_inputs = pointer<S>(loose_inputs);
+    backward.edges = pointer<S>(edges);
+    backward.between = pointer<S>(between);
+    backward.depthwise = pointer<S>(middle);
+    backward.coefficients = pointer<A>(coefficients);
+    backward.dnorms = pointer<A>(dnorms);
+    backward.dscale = scale.has_value() ? pointer<A>(scales) : nullptr;
+    cell.vector = wide<S>({cell.input[0], cell.input[1], cell.saved, backward.grad}, {channels});
+
+    const Work work = make_work(input0, cell);
+    const WeightWork<S> sums = make_weight_work(input0, backward);
+    run_restore_affine(input0, cell);
+    if (backward.projected) {
+      run_gather(input0, backward, OUTPUT, 0, work);
+      run_product_gradients(input0, backward, OUTPUT, 0, sums);
+      sum_weight_chunks(input0, backward, OUTPUT, 0, 1, sums);
+    }
+    if (stride > 1) {
+      run_gather(input0, backward, LOOSE, 0, work);
+      run_product_gradients(input0, backward, LOOSE, 0, sums);
+      sum_weight_chunks(input0, backward, LOOSE, 0, 1, sums);
+    }
+    for (int node = cell.nodes() - 1; node >= 0; --node) {
+      run_gather(input0, backward, FIRST, node, work);
+      for (const Phase phase : {SECOND, FIRST}) {
+        run_product_gradients(input0, backward, phase, node, sums);
+        run_depthwise_gradients(input0, backward, phase, node, sums, work);
+      }
+      sum_weight_chunks(input0, backward, FIRST, node, 2, sums);
+    }
+    run_gather_inputs(input0, backward, pointer<S>(dinput0), pointer<S>(dinput1));
+    if (scale.has_value()) run_sum_scales(input0, backward, pointer<A>(dscale));
+    return std::make_tuple(dinput0, dinput1, dscale, sum_tables_of(input0, backward, sums, tables));
+  });
+}
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(enas, CUDA, m) { m.impl("cell", TORCH_BOX(&cell)); }
+STABLE_TORCH_LIBRARY_IMPL(enas, CUDA, m) {
+  m.impl("cell", TORCH_BOX(&cell));
+  m.impl("cell_backward", TORCH_BOX(&cell_backward));
+}

@@ -64,46 +64,46 @@ __device__ inline void load_window(const S* image, const Window& window, int cha
 // How many pixels of the source a tile's row needs.
 ENAS_BOTH inline int extent(int kernel, int stride, int dilation) { return (SIDE - 1) * stride + (kernel - 1) * dilation + 1; }
 
-// middle[channel][pixel] of `count` channels from window[position][count]; `weights` [K][K][channels]. A thread computes
-// a row of a tile; where stride and dilation are 1 it reads each pixel of the window once a row.
-template <int K, bool PLAIN, class A>
-__device__ inline void convolve(const A* window, const A* weights, int channels, int count, int stride, int dilation,
-                                A* middle) {
-  const int columns = PLAIN ? SIDE + K - 1 : extent(K, stride, dilation);
+// middle[channel][pixel] of `count` channels from window[position][count]; `weights` [k][k][channels]. A thread computes a
+// row of a tile. Where stride and dilation are 1 it reads each pixel of the window once for each row of weights.
+template <int K, class A>
+__device__ inline void convolve(const A* window, const A* weights, int channels, int count, A* middle) {
+  constexpr int COLUMNS = SIDE + K - 1;
   const int channel = int(threadIdx.x) % count, row = int(threadIdx.x) / count;
   if (row >= SIDE) return;
   A sum[SIDE] = {};
 #pragma unroll
   for (int ky = 0; ky < K; ++ky) {
-    const int y = PLAIN ? row + ky : row * stride + ky * dilation;
-    const A* from = window + y * columns * count + channel;
-    if constexpr (PLAIN) {
-      A values[SIDE + K - 1];
+    A values[COLUMNS];
 #pragma unroll
-      for (int x = 0; x < SIDE + K - 1; ++x) values[x] = from[x * count];
+    for (int x = 0; x < COLUMNS; ++x) values[x] = window[((row + ky) * COLUMNS + x) * count + channel];
 #pragma unroll
-      for (int kx = 0; kx < K; ++kx) {
-        const A weight = weights[(ky * K + kx) * channels + channel];
+    for (int kx = 0; kx < K; ++kx) {
+      const A weight = weights[(ky * K + kx) * channels + channel];
 #pragma unroll
-        for (int x = 0; x < SIDE; ++x) sum[x] += weight * values[x + kx];
-      }
-    } else {
-#pragma unroll
-      for (int kx = 0; kx < K; ++kx) {
-        const A weight = weights[(ky * K + kx) * channels + channel];
-#pragma unroll
-        for (int x = 0; x < SIDE; ++x) sum[x] += weight * from[(x * stride + kx * dilation) * count];
-      }
+      for (int x = 0; x < SIDE; ++x) sum[x] += weight * values[x + kx];
     }
   }
   store<SIDE>(middle + channel * PITCH + row * SIDE, sum);
 }
 
-template <int K, class A>
-__device__ inline void convolve(const A* window, const A* weights, int channels, int count, int stride, int dilation,
-                                A* middle) {
-  if (stride == 1 && dilation == 1) convolve<K, true>(window, weights, channels, count, 1, 1, middle);
-  else convolve<K, false>(window, weights, channels, count, stride, dilation, middle);
+// The same at any stride and dilation.
+template <class A>
+__device__ inline void convolve(const A* window, const A* weights, int channels, int count, int kernel, int stride,
+                                int dilation, A* middle) {
+  const int columns = extent(kernel, stride, dilation);
+  const int channel = int(threadIdx.x) % count, row = int(threadIdx.x) / count;
+  if (row >= SIDE) return;
+  A sum[SIDE] = {};
+  for (int ky = 0; ky < kernel; ++ky)
+#pragma unroll 1
+    for (int kx = 0; kx < kernel; ++kx) {
+      const A weight = weights[(ky * kernel + kx) * channels + channel];
+      const A* from = window + ((row * stride + ky * dilation) * columns + kx * dilation) * count + channel;
+#pragma unroll
+      for (int x = 0; x < SIDE; ++x) sum[x] += weight * from[x * stride * count];
+    }
+  store<SIDE>(middle + channel * PITCH + row * SIDE, sum);
 }
 
 // middle[channel][pixel] of channels first ... first + count of a product's source at a tile. `area` is shared memory of
@@ -124,9 +124,11 @@ __device__ inline void make_middle(const Source<S>& source, const Tile& tile, in
   if (source.kernel == 1) return;
   __syncthreads();
   const A* weights = source.depthwise + first;
-  if (source.kernel == 3) convolve<3>(area, weights, channels, count, source.stride, source.dilation, middle);
-  else if (source.kernel == 5) convolve<5>(area, weights, channels, count, source.stride, source.dilation, middle);
-  else convolve<7>(area, weights, channels, count, source.stride, source.dilation, middle);
+  if (source.stride > 1 || source.dilation > 1)
+    convolve(area, weights, channels, count, source.kernel, source.stride, source.dilation, middle);
+  else if (source.kernel == 3) convolve<3>(area, weights, channels, count, middle);
+  else if (source.kernel == 5) convolve<5>(area, weights, channels, count, middle);
+  else convolve<7>(area, weights, channels, count, middle);
 }
 
 }  // namespace enas

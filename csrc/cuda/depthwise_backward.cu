@@ -10,9 +10,8 @@ void run_depthwise_gradients(const Tensor& on, const CellBackward<S>& backward, 
   const Cell<S>& cell = backward.cell;
   const int kernel = std::max(cell.separable[0].kernel, cell.separable[1].kernel);
   const int stride = phase == FIRST ? cell.stride : 1;
-  const bool plain = stride == 1 && cell.dilation == 1;
   // Routes within a strided cell have stride 1 too.
-  const int side = std::max(cell.dilation == 1 ? SIDE + kernel - 1 : 0, plain ? 0 : met(kernel, stride, cell.dilation));
+  const int side = std::max(cell.dilation == 1 ? met(kernel, 1, 1) : 0, met(kernel, stride, cell.dilation));
   const auto exchange = [](int piece) { return std::max(7 * SIDE * piece, THREADS); };
   const auto bytes = [&](int piece) {
     return shared_bytes<A>(side * side * piece) + shared_bytes<A>(PIXELS * piece) + shared_bytes<A>(exchange(piece)) +

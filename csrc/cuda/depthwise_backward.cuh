@@ -236,10 +236,11 @@ __global__ void __launch_bounds__(THREADS, 4) compute_depthwise_gradients(CellBa
     constexpr int K = decltype(kernel)::value;
     go_back<K>(backward, product, source, tiling, chunk, first, count, gradients, wanted, memory);
   };
-  if (source.stride > 1 || source.dilation > 1) go(std::integral_constant<int, 0>());
+  constexpr bool SEVEN = !std::is_same_v<S, double>;  // the code for 7 x 7 is large, and in double it is not in a hurry
+  if (source.stride > 1 || source.dilation > 1 || (source.kernel == 7 && !SEVEN)) go(std::integral_constant<int, 0>());
   else if (source.kernel == 3) go(std::integral_constant<int, 3>());
   else if (source.kernel == 5) go(std::integral_constant<int, 5>());
-  else go(std::integral_constant<int, 7>());
+  else if constexpr (SEVEN) go(std::integral_constant<int, 7>());
   if (wanted == nullptr || !last_block(tickets + blockIdx.y * plan.pieces + piece, tiling.chunks, memory.flag)) return;
   const A* gain = nullptr;
   if (backward.centred)

@@ -35,8 +35,8 @@ void run_gather_inputs(const Tensor& on, const CellBackward<S>& backward, S* din
   const Cell<S>& cell = backward.cell;
   const int64_t size = cell.in.pixels() * cell.channels / (cell.vector ? WIDE : 1);
   const int parts = int(std::max(1u, blocks_of(size, 8 * THREADS)));
-  const bool both = cell.input_step[0] == 0 && cell.input_step[1] == 0;
-  launch(on, {dim3(cell.images * parts, both ? 1 : cell.children, 2), THREADS, shared_bytes<uint64_t>(cell.children)},
+  // A shared input has a gradient without children too: zero.
+  launch(on, {dim3(cell.images * parts, std::max(cell.children, 1), 2), THREADS, shared_bytes<uint64_t>(cell.children)},
          gather_inputs<S>, backward, InputGradients<S>{{dinput0, dinput1}}, parts);
 }
 

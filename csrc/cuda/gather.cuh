@@ -202,7 +202,7 @@ __device__ inline void gather_input(const CellBackward<S>& backward, const Input
   const Cell<S>& cell = backward.cell;
   const int slot = int(blockIdx.z), own = int(blockIdx.y), image = int(blockIdx.x) / parts, part = int(blockIdx.x) % parts;
   const bool shared = cell.input_step[slot] == 0;
-  if (shared && own > 0) return;
+  if (shared ? own > 0 : own >= cell.children) return;
   SharedMemory memory;
   uint64_t* readers = memory.take<uint64_t>(cell.children);
   const int last = shared ? cell.children : own + 1;
@@ -217,7 +217,7 @@ __device__ inline void gather_input(const CellBackward<S>& backward, const Input
   });
 }
 
-// Grid: (images x parts, children or 1, inputs).
+// Grid: (images x parts, children but at least 1, inputs).
 template <class S>
 __global__ void __launch_bounds__(THREADS) gather_inputs(CellBackward<S> backward, InputGradients<S> inputs, int parts) {
   if (backward.cell.vector) gather_input<WIDE>(backward, inputs, parts);

@@ -57,11 +57,13 @@ int jobs_of(const Cell<S>& cell, Phase phase) {
   return phase == OUTPUT ? cell.children : cell.children * cell.sides;
 }
 
-// The outputs of a block, as N of WIDTH<N>: the fewest that hold them all, or 80. double takes 40 at the most.
-template <class S>
-int width_number(int outputs) {
-  if (outputs <= WIDTH<2>) return 2;
-  return outputs <= WIDTH<4> || std::is_same_v<S, double> ? 4 : 8;
+// Calls f(integral constant N) for the outputs of a block, WIDTH<N>: the fewest that hold them all, or 80. double has 40.
+template <class S, class F>
+void choose_width(int outputs, F f) {
+  if constexpr (std::is_same_v<S, double>) f(std::integral_constant<int, 4>());
+  else if (outputs <= WIDTH<2>) f(std::integral_constant<int, 2>());
+  else if (outputs <= WIDTH<4>) f(std::integral_constant<int, 4>());
+  else f(std::integral_constant<int, 8>());
 }
 
 constexpr size_t MOST_SHARED = 64 * 1024;  // of a block, so that several are on a multiprocessor at once

@@ -14,7 +14,7 @@ Work make_work(const Tensor& like, const Cell<S>& cell) {
 template <class S>
 void run_products(const Tensor& on, const Cell<S>& cell, Phase phase, int node, const Work& work) {
   using A = Arithmetic<S>;
-  const auto run = [&](auto number) {
+  choose_width<S>(cell.outputs, [&](auto number) {
     constexpr int N = decltype(number)::value, W = WIDTH<N>;
     const int side = window_side(cell, phase);
     const auto area = [&](int piece) { return std::max(side * side * piece, PIXELS * (W + 1)); };
@@ -26,11 +26,7 @@ void run_products(const Tensor& on, const Cell<S>& cell, Phase phase, int node, 
     plan.area = area(plan.piece);
     launch(on, {dim3(plan.tiling.chunks * plan.output_pieces, jobs_of(cell, phase)), THREADS, bytes(plan.piece)},
            compute_products<S, N>, cell, phase, node, plan, pointer<A>(work.sums), pointer<int>(work.tickets));
-  };
-  const int number = width_number<S>(cell.outputs);
-  if (number == 2) run(std::integral_constant<int, 2>());
-  else if (number == 4) run(std::integral_constant<int, 4>());
-  else if constexpr (!std::is_same_v<S, double>) run(std::integral_constant<int, 8>());
+  });
 }
 
 template Work make_work(const Tensor&, const Cell<float>&);

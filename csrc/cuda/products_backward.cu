@@ -44,7 +44,7 @@ void run_product_gradients(const Tensor& on, const CellBackward<S>& backward, Ph
                            const WeightWork<S>& weights) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
-  const auto run = [&](auto number) {
+  choose_width<S>(cell.outputs, [&](auto number) {
     constexpr int N = decltype(number)::value, W = WIDTH<N>;
     const int side = window_side(cell, phase);
     const auto bytes = [&](int piece) {
@@ -56,11 +56,7 @@ void run_product_gradients(const Tensor& on, const CellBackward<S>& backward, Ph
     const int jobs = jobs_of(cell, phase) * (phase == OUTPUT ? cell.slots() : 1);
     launch(on, {dim3(plan.tiling.chunks, jobs), THREADS, bytes(plan.piece)}, compute_product_gradients<S, N>, backward,
            phase, node, plan, weights.sums.product_chunks[phase == SECOND]);
-  };
-  const int number = width_number<S>(cell.outputs);
-  if (number == 2) run(std::integral_constant<int, 2>());
-  else if (number == 4) run(std::integral_constant<int, 4>());
-  else if constexpr (!std::is_same_v<S, double>) run(std::integral_constant<int, 8>());
+  });
 }
 
 template <class S>

@@ -1,5 +1,6 @@
 """Inputs for kernels, and the comparison of the native ones with their definition."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,10 @@ from torch import Tensor
 from conformance import generator
 from enas.kernels import native, reference
 from enas.kernels.interface import CellWeights, Pointwise, Separable, Statistics
-from tolerances import assert_near, assert_same
+from tolerances import NEAR, NEAR_GRADIENTS, assert_near, assert_same
+
+ON_DEVICE = "ENAS_DEVICE_LIBRARY" in os.environ
+"""Whether the native operations are those of csrc/cuda; see conftest.py."""
 
 ROWS = 5
 """Rows of each table of a cell's weights."""
@@ -135,7 +139,7 @@ def assert_native_in(storage: torch.dtype, call: Call, tensors: Sequence[Tensor]
     exact = [tensor.double() for tensor in typed] if storage == torch.float32 else typed
     for one, other in zip(outcome(call, native, typed), outcome(call, reference, exact), strict=True):
         assert one.shape == other.shape
-        assert_near(one, other, storage)
+        assert_near(one, other, storage, NEAR_GRADIENTS if ON_DEVICE else NEAR)
     found = outcome(call, native, typed)
     assert found[0].dtype == storage
     assert found[1].dtype == torch.float32

@@ -13,7 +13,7 @@ from kernels.device import HostDevice
 from kernels.native_cases import Case, normal, rebuilt
 from kernels.native_cases import statistics as statistics_of
 from kernels.operations import shift
-from tolerances import assert_near, assert_same, assert_stored
+from tolerances import NEAR_GRADIENTS, assert_near, assert_same
 
 TYPES = (torch.float64, torch.float32, torch.bfloat16)
 
@@ -22,10 +22,8 @@ def assert_right(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     assert found.shape == expected.shape
     if dtype == torch.float64:
         assert_same(found, expected)
-    elif dtype == torch.float32:
-        assert_near(found, expected, dtype)
-    else:  # its definition rounds too, but for the gradients between two steps
-        assert_stored(found, expected)
+    else:
+        assert_near(found, expected, dtype, NEAR_GRADIENTS)
 
 
 def leaves_of(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -62,8 +60,8 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_cell(device: HostDevice, name: str, given: bool, scaled: str, dtype: torch.dtype) -> None:
     case = CELLS[name]
-    if case.channels == 1 and dtype != torch.float64:
-        pytest.skip("a batch norm takes the scale of its one channel away: gradients are what rounding leaves")
+    if name.startswith("one ") and dtype != torch.float64:
+        pytest.skip("batch norms over so few numbers leave little but rounding of the gradients")
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     input0, input1 = (x.to(dtype) for x in case.inputs())
     if given and case.children > 0:

@@ -119,6 +119,7 @@ NOT_OF_DEVICES = (
     "what_a_cell_keeps",  # nobody looks at the routes there
     "routes_that_lead_nowhere",
     "bfloat16_is_rounded_where",  # the gradients of nodes are rounded too
+    "number_of_threads",  # of torch, which a device has nothing to do with
 )
 
 

@@ -47,6 +47,11 @@ def test_shuffles(device: HostDevice, numbers: Tensor) -> None:
     assert_same(found, blocks(numbers).sum(1, keepdim=True).expand(-1, THREADS).flatten()[: len(numbers)])
 
 
+def test_lanes_wait_for_their_warp(device: HostDevice, numbers: Tensor) -> None:
+    (found,) = device.call_in_all_orders("check_swap_neighbours", numbers)
+    assert torch.equal(found, numbers.reshape(-1, 2).flip(1).flatten())
+
+
 def test_lanes_of_a_mask_do_not_wait_for_others(device: HostDevice, numbers: Tensor) -> None:
     (found,) = device.call_in_all_orders("check_rank", numbers)
     positive = (blocks(numbers) > 0).float().reshape(-1, 16)

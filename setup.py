@@ -22,11 +22,8 @@ SOURCES = Path("csrc")
 TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # torch 2.11, the oldest the library loads on
 LEVELS = ("x86-64", "x86-64-v3", "x86-64-v4")
 """The instruction sets that csrc/cpu/level is compiled for; the library picks one when it runs."""
-ARCHITECTURES = (
-    "-gencode=arch=compute_80,code=sm_80",
-    "-gencode=arch=compute_90,code=[sm_90,compute_90]",
-)
-"""Machine code for A100 and H100/H200, and PTX for what comes after them."""
+ARCHITECTURES = ("-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]",)
+"""Machine code for A100 and H100/H200, and PTX for what comes after them, all from one pass of the compiler."""
 
 
 class BuildKernels(build_ext):

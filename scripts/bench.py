@@ -15,10 +15,11 @@ import torch
 from omegaconf import DictConfig
 
 from enas import kernels
+from enas.allocator import keep_memory
 from enas.bench import kernels as operations
 from enas.bench import memory, networks, table
 from enas.bench.cases import Case, Result, Setting, results
-from enas.bench.machine import Limits, keep_memory, measure_limits, peer_precision, synchronise, tune_peer
+from enas.bench.machine import Limits, measure_limits, peer_precision, synchronise, tune_peer
 from enas.bench.timing import alternate
 from enas.errors import UserError
 

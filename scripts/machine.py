@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from enas import kernels
+from enas.allocator import keep_memory
 from enas.data import DataSet
 from enas.errors import UserError
 from enas.kernels import native
@@ -25,7 +26,7 @@ from . import configuration
 
 
 def prepare(config: DictConfig) -> torch.device:
-    """Set threads, kernels and precision, and give the device of a run.
+    """Set threads, memory, kernels and precision, and give the device of a run.
 
     A resumed run keeps the thread count and the kernels it was recorded with: others may change the last bit of a sum.
     Raises UserError for a device or kernels that do not exist, a thread count below 1 and a seed out of range.
@@ -41,6 +42,8 @@ def prepare(config: DictConfig) -> torch.device:
             raise UserError(f"threads={threads}: allowed is 1 or more, or null for all")
         torch.set_num_threads(threads)
     device = _device(config.device)
+    if device.type == "cpu":
+        keep_memory()  # every step asks for the same tensors
     _select_kernels(config, recorded.get("kernels"), device)
     select_precision(config.precision.value)
     return device

@@ -1,8 +1,7 @@
-"""The machine that a comparison runs on: its allocator, the peer's precision, and what it can do at most."""
+"""The machine that a comparison runs on: the peer's precision, and what it can do at most."""
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,22 +10,6 @@ from typing import NamedTuple
 import torch
 
 from enas.precision import STORAGE
-
-MMAP_MAX, TRIM_THRESHOLD = -4, -1
-"""Settings of glibc's mallopt(3)."""
-
-
-def keep_memory() -> bool:
-    """Have the C library keep what is freed, for every side alike; returns whether it can be told.
-
-    Otherwise every large tensor is fetched from the system and given back, and its first use costs page faults: plain
-    PyTorch then takes 1.35 to 2.4 times as long, and by how much depends on what was allocated before.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # a C library other than glibc
-        return False
-    return bool(mallopt(MMAP_MAX, 0)) and bool(mallopt(TRIM_THRESHOLD, 2**31 - 1))
 
 
 def tune_peer() -> None:

@@ -1,10 +1,5 @@
 """Limits by a clock that the test moves, precision, and the allocator."""
 
-import platform
-import subprocess
-import sys
-
-import pytest
 import torch
 
 from enas.bench.machine import Limits, autocast, measure_limits, peer_precision
@@ -37,29 +32,3 @@ def test_bf16_is_autocast_for_the_peer() -> None:
         assert (x @ x).dtype == torch.bfloat16
     with autocast("fp32", CPU):
         assert (x @ x).dtype == torch.float32
-
-
-KEPT = """
-import resource
-import platform
-import subprocess
-import sys
-
-import pytest
-import torch
-from enas.bench.machine import keep_memory
-
-assert keep_memory()
-torch.set_num_threads(1)
-for _ in range(8):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.zeros(2**24)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
-def test_freed_memory_is_kept_and_used_again_without_page_faults() -> None:
-    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
-    faults = [int(line) for line in done.stdout.split()]
-    assert max(faults[4:]) < 10  # the first ones may find two places to take turns in

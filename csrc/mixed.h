@@ -78,8 +78,8 @@ struct MixedCell {
   // The row of `identity` that an edge uses, or -1.
   int reduction(const MixedEdge& edge) const { return reduces && edge.source < 2 ? 2 * edge.node + edge.source : -1; }
 
-  // Tensors [B, H', W', C] that are kept: of each edge the outputs of its halves and of its reduction, before their batch
-  // norms; then the nodes that other nodes read.
+  // Tensors [B, H', W', C] that are kept: of each edge the outputs of its halves and of its reduction, before their
+  // batch norms; then the nodes that other nodes read.
   int edge_slots() const { return halves + (reduces ? 1 : 0); }
   int slot(int edge) const {
     const MixedEdge& own = edges[edge];

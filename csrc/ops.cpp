@@ -70,24 +70,24 @@ STABLE_TORCH_LIBRARY(enas, m) {
       " bool wanted) -> (Tensor, Tensor, Tensor, Tensor)");
 
   // Crop, flip, cutout, normalisation and cast of images uint8 [S, H, W, C] at `indices` int64 [N], as one gather; see
-  // enas/kernels/augmentation.py. shifts int64 [N, 2] (rows, columns), flips bool [N], corners int64 [N, 2] (top, left)
-  // of squares of `cutout` pixels; all three given or none. mean and std float32 or float64 [C]. -> [N, H, W, C] of
-  // type `dtype`.
+  // enas/kernels/augmentation.py. shifts int64 [N, 2] (rows, columns), flips bool [N], corners int64 [N, 2] (top,
+  // left) of squares of `cutout` pixels; all three given or none. mean and std float32 or float64 [C].
+  // -> [N, H, W, C] of type `dtype`.
   m.def(
       "augment(Tensor images, Tensor indices, Tensor? shifts, Tensor? flips, Tensor? corners, int cutout, Tensor mean,"
       " Tensor std, ScalarType dtype) -> Tensor");
 
-  // A cell of DARTS and its kin: node i has an edge from each slot before it, 2 + i of them, and every edge gives the sum
-  // of all `operations` (O codes), weighted by mixing [E, O]; see enas/kernels/mixed.py. `weights` are the tensors of
-  // MixedWeights: depthwise [E, h, k, k, C] and pointwise [E, h, C, C] of each convolution, h its halves, then identity
-  // [2 * nodes, C, C] (no rows with stride 1), gain and bias [E, N, C] of the N batch norms of an edge. `slots` is 0, or
-  // csrc/mixed.h's count to keep what backward needs.
+  // A cell of DARTS and its kin: node i has an edge from each slot before it, 2 + i of them, and every edge gives the
+  // sum of all `operations` (O codes), weighted by mixing [E, O]; see enas/kernels/mixed.py. `weights` are the tensors
+  // of MixedWeights: depthwise [E, h, k, k, C] and pointwise [E, h, C, C] of each convolution, h its halves, then
+  // identity [2 * nodes, C, C] (no rows with stride 1), gain and bias [E, N, C] of the N batch norms of an edge.
+  // `slots` is 0, or csrc/mixed.h's count to keep what backward needs.
   // -> out [M, B, H', W', nodes * C], saved [M, slots, B, H', W', C], used [M, E * N, 2, C].
   m.def(
       "mixed_cell(Tensor input0, Tensor input1, Tensor mixing, Tensor[] weights, int[] operations, Tensor? statistics,"
       " int stride, int slots) -> (Tensor out, Tensor saved, Tensor used)");
   // -> dinput0, dinput1, dmixing, and a gradient for each of `weights`.
   m.def(
-      "mixed_cell_backward(Tensor grad, Tensor input0, Tensor input1, Tensor mixing, Tensor[] weights, int[] operations,"
-      " int stride, Tensor saved, Tensor used, bool given) -> (Tensor, Tensor, Tensor, Tensor[])");
+      "mixed_cell_backward(Tensor grad, Tensor input0, Tensor input1, Tensor mixing, Tensor[] weights,"
+      " int[] operations, int stride, Tensor saved, Tensor used, bool given) -> (Tensor, Tensor, Tensor, Tensor[])");
 }

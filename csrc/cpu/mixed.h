@@ -1,5 +1,5 @@
-// One edge of a mixed cell on the CPU, for both passes: its sizes, its weights in the order that the loops read, its batch
-// norms, and where the images of its slots are.
+// One edge of a mixed cell on the CPU, for both passes: its sizes, its weights in the order that the loops read, its
+// batch norms, and where the images of its slots are.
 #pragma once
 #include "../mixed.h"
 #include "batch.h"
@@ -110,7 +110,8 @@ class MixedEdgeWork {
     return one.operation == IDENTITY ? reduces() : one.operation != ZERO;
   }
   int last_norm(const Candidate& one) const { return one.norm + one.norms - 1; }
-  // What the last batch norm of an operation is applied to. Pools are computed again, into `room`, before other scratch.
+  // What the last batch norm of an operation is applied to. Pools are computed again, into `room`, where the scratch
+  // behind it is free.
   const S* last(const Candidate& one, int64_t image, A* room) const {
     if (one.halves) return z(one.first_half + one.halves - 1, image);
     if (one.operation == IDENTITY) return z(cell.halves, image);
@@ -135,7 +136,8 @@ class MixedEdgeWork {
       if (one.pool()) most = std::max(most, level<S>().pool_scratch(pool(one)));
       for (int i = 0; i < one.halves; ++i) most = std::max(most, level<S>().half_scratch(half(one, i)));
     }
-    if (reduces()) most = std::max(most, level<S>().linear_scratch(reduction()) + level<S>().channel_scratch(cell.channels));
+    if (reduces())
+      most = std::max(most, level<S>().linear_scratch(reduction()) + level<S>().channel_scratch(cell.channels));
     return most;
   }
 

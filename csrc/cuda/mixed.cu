@@ -24,8 +24,8 @@ class Forward {
                edge > first);
       }
       S* kept = number + 1 < cell_.nodes ? edges.tensor(edges.slots.node(number)) : nullptr;
-      launch(on_, grid(node), mixed::store_node<S>, edges.sizes(0), pointer<A>(sum), kept, edges.kept_step(), out, number,
-             cell_.nodes);
+      launch(on_, grid(node), mixed::store_node<S>, edges.sizes(0), pointer<A>(sum), kept, edges.kept_step(), out,
+             number, cell_.nodes);
     }
   }
 
@@ -87,7 +87,8 @@ std::tuple<Tensor, Tensor, Tensor> mixed_cell(const Tensor& input0, const Tensor
       return empty(input1, {children, count, cell.batch, cell.out_height(), cell.out_width(), channels});
     };
     Tensor out = empty(input1, {children, cell.batch, cell.out_height(), cell.out_width(), cell.nodes * channels});
-    Tensor saved = images(places.count()), used = empty(input1, {children, norms, 2, channels}, arithmetic_type(input1));
+    Tensor saved = images(places.count());
+    Tensor used = empty(input1, {children, norms, 2, channels}, arithmetic_type(input1));
     Tensor affine = empty(input1, {children, norms, 2, channels}, arithmetic_type(input1));
     launch(input1, {blocks_of(used.numel(), mixed::THREADS), mixed::THREADS}, mixed::start_statistics<A>,
            pointer<A>(used), used.numel(), int(channels));

@@ -1,4 +1,5 @@
 // The backward pass of a mixed cell on CUDA, edge by edge from the last.
+#include "mixed_backward.cuh"
 #include "mixed_edges.h"
 
 namespace {
@@ -30,8 +31,8 @@ class Backward {
 
     int edge = int(cell_.edges.size()) - 1;
     for (int number = cell_.nodes - 1; number >= 0; --number) {
-      launch(on_, grid(node), mixed::begin_node<S>, edges.sizes(0), pointer<S>(grad), pointer<A>(sent_[number + 2]), number,
-             cell_.nodes, pointer<S>(dnode_));
+      launch(on_, grid(node), mixed::begin_node<S>, edges.sizes(0), pointer<S>(grad), pointer<A>(sent_[number + 2]),
+             number, cell_.nodes, pointer<S>(dnode_));
       for (; edge >= 0 && cell_.edges[edge].node == number; --edge) compute(edge);
     }
     if (edges.norms() > 0)
@@ -143,8 +144,9 @@ class Backward {
       written.table[written.count++] = {table, begin, begin + numbers, int(numbers), owner, kind};
     };
     const int64_t products = int64_t(cell_.channels) * cell_.channels;
+    const int64_t taps = int64_t(one.kernel) * one.kernel * cell_.channels;
     if (one.halves) {
-      write(edges_.depthwise(tables, edge, one), halves * one.kernel * one.kernel * cell_.channels, OF_SEPARABLE_3, DEPTHWISE);
+      write(edges_.depthwise(tables, edge, one), halves * taps, OF_SEPARABLE_3, DEPTHWISE);
       write(edges_.pointwise(tables, edge, one), halves * products, OF_SEPARABLE_3, POINTWISE);
     } else {
       write(edges_.reduction(tables, edge), products, OF_IDENTITY, POINTWISE);
@@ -172,8 +174,8 @@ std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> mixed_cell_backward(
   return dispatch(input1, [&]<class S>() {
     using A = Arithmetic<S>;
     Tensor affine = torch::stable::empty_like(used);
-    MixedEdges<S> edges{cell, {cell, true}, input0, input1, mixing, weights, nullptr, pointer<S>(saved), pointer<A>(used),
-                        pointer<A>(affine), nullptr};
+    MixedEdges<S> edges{cell,    {cell, true}, input0, input1, mixing, weights, nullptr, pointer<S>(saved),
+                        pointer<A>(used), pointer<A>(affine), nullptr};
     Tensor pooled = empty(input1, {edges.pools() * edges.children() * edges.node_size()});
     edges.pooled = pointer<S>(pooled);
     const int64_t numbers = cell.children * edges.norms() * cell.channels;

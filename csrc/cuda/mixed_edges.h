@@ -66,7 +66,8 @@ struct MixedEdges {
     return pointer<A>(tables[one.table + 1]) + int64_t(edge) * one.halves * cell.channels * cell.channels;
   }
   A* reduction(const std::vector<Tensor>& tables, int edge) const {
-    return pointer<A>(tables[cell.identity]) + int64_t(cell.reduction(cell.edges[edge])) * cell.channels * cell.channels;
+    const int64_t row = cell.reduction(cell.edges[edge]);
+    return pointer<A>(tables[cell.identity]) + row * cell.channels * cell.channels;
   }
 
   // The sizes of a cell of one edge.

@@ -55,8 +55,11 @@ CELLS = {
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
-@pytest.mark.parametrize("scaled", ["unscaled", "scaled", "scaled by image"])
-@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+@pytest.mark.parametrize(
+    ("given", "scaled"),
+    [(False, "unscaled"), (True, "scaled"), (False, "scaled by image")],
+    ids=["own", "given", "image"],
+)
 @pytest.mark.parametrize("name", CELLS)
 def test_cell(device: HostDevice, name: str, given: bool, scaled: str, dtype: torch.dtype) -> None:
     case = CELLS[name]

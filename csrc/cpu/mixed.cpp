@@ -61,7 +61,7 @@ class Forward {
         level<S>().linear_forward(edge.reduction(), edge.reduction_prepared(), x, false, scratch, false, rest);
         level<S>().finish(cell_.out_pixels(), cell_.channels, scratch, edge.z(cell_.halves, image), own, rest);
       } else {
-        level<S>().pool_forward(edge.pool(one), x, A(1), scratch, false);
+        level<S>().pool_forward(edge.pool(one), x, A(1), scratch, false, rest);
         level<S>().finish(cell_.out_pixels(), cell_.channels, scratch,
                           reinterpret_cast<S*>(scratch + rounded(cell_.out())), own, rest);
       }

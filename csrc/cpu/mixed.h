@@ -110,14 +110,14 @@ class MixedEdgeWork {
     return one.operation == IDENTITY ? reduces() : one.operation != ZERO;
   }
   int last_norm(const Candidate& one) const { return one.norm + one.norms - 1; }
-  // What the last batch norm of an operation is applied to. Pools are computed again, into `room`.
+  // What the last batch norm of an operation is applied to. Pools are computed again, into `room`, before other scratch.
   const S* last(const Candidate& one, int64_t image, A* room) const {
     if (one.halves) return z(one.first_half + one.halves - 1, image);
     if (one.operation == IDENTITY) return z(cell.halves, image);
     return pooled(one, image, room);
   }
   const S* pooled(const Candidate& one, int64_t image, A* room) const {
-    level<S>().pool_forward(pool(one), source(image), A(1), room, false);
+    level<S>().pool_forward(pool(one), source(image), A(1), room, false, room + pool_room());
     if constexpr (std::is_same_v<S, A>) {
       return room;
     } else {
@@ -131,8 +131,10 @@ class MixedEdgeWork {
   // Scratch that any of this edge's work takes of one image.
   int64_t scratch() const {
     int64_t most = level<S>().channel_scratch(cell.channels);
-    for (const Candidate& one : cell.candidates)
+    for (const Candidate& one : cell.candidates) {
+      if (one.pool()) most = std::max(most, level<S>().pool_scratch(pool(one)));
       for (int i = 0; i < one.halves; ++i) most = std::max(most, level<S>().half_scratch(half(one, i)));
+    }
     if (reduces()) most = std::max(most, level<S>().linear_scratch(reduction()) + level<S>().channel_scratch(cell.channels));
     return most;
   }

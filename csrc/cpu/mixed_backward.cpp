@@ -183,7 +183,7 @@ class Backward {
                                  dx, true, nullptr, nullptr, weights.at(job, one.first_half), rest);
       } else {
         level<S>().norm_gradient(pixels, cell_.channels, z, gradient, dz, rest);
-        if (one.pool()) level<S>().pool_backward(edge.pool(one), x, dz, A(1), dx);
+        if (one.pool()) level<S>().pool_backward(edge.pool(one), x, dz, A(1), dx, rest);
         else
           level<S>().linear_backward(edge.reduction(), edge.reduction_prepared(), x, false, dz, dx,
                                      weights.at(job, cell_.halves), rest);

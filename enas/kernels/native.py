@@ -33,6 +33,8 @@ def load() -> str | None:
         torch.ops.load_library(LIBRARY)  # type: ignore[no-untyped-call]
     except OSError as error:
         return f"the native kernels cannot be loaded ({' '.join(str(error).split())})"
+    if not all(hasattr(torch.ops.enas, name) for name in _names()):
+        return "the native kernels are those of another version of enas, which has to be installed again"
     from enas.kernels import gradients, shapes
 
     shapes.register()
@@ -46,11 +48,14 @@ def absence(device_type: str) -> str | None:
     reason = load()
     if reason is not None:
         return reason
-    names = [*FORWARD_ONLY, *OPERATIONS, *(f"{name}_backward" for name in OPERATIONS)]
     key = device_type.upper()
-    if all(torch._C._dispatch_has_kernel_for_dispatch_key(f"enas::{name}", key) for name in names):
+    if all(torch._C._dispatch_has_kernel_for_dispatch_key(f"enas::{name}", key) for name in _names()):
         return None
     return f"the native kernels were built without those for {device_type}"
+
+
+def _names() -> list[str]:
+    return [*FORWARD_ONLY, *OPERATIONS, *(f"{name}_backward" for name in OPERATIONS)]
 
 
 def null(x: Tensor) -> Tensor:

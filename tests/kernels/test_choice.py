@@ -75,6 +75,13 @@ def test_a_library_that_does_not_load_is_told(missing: Path) -> None:
     assert "\n" not in str(told.value)
 
 
+def test_a_library_of_another_version_is_told(missing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "LIBRARY", Path(native.__file__).with_name("native_library.so"))
+    monkeypatch.setattr(native, "FORWARD_ONLY", ("null", "not_yet"))
+    with pytest.raises(UserError, match="kernels=native: the native kernels are those of another version of enas"):
+        kernels.select("native", CPU)
+
+
 def test_a_device_without_native_kernels_is_told() -> None:
     with pytest.raises(UserError, match="kernels=native: the native kernels were built without those for xpu"):
         kernels.select("native", torch.device("xpu"))

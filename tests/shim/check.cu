@@ -42,6 +42,16 @@ __global__ void sum(const float* x, float* y, int64_t n) {
   if (i < n) y[i] = value;
 }
 
+// Every lane gets its neighbour's number, by shared memory that only its warp uses.
+__global__ void swap_neighbours(const float* x, float* y, int64_t n) {
+  SharedMemory memory;
+  float* numbers = memory.take<float>(THREADS);
+  const int64_t i = position();
+  numbers[threadIdx.x] = i < n ? __ldg(x + i) : 0.0f;
+  __syncwarp();
+  if (i < n) y[i] = numbers[threadIdx.x ^ 1];
+}
+
 // How many lanes before this one have a positive number; lanes of two halves of a warp talk apart from one another.
 __global__ void rank(const float* x, float* y, int64_t n) {
   const int64_t i = position();
@@ -120,9 +130,9 @@ Tensor check(const Tensor& x) {
 }
 }  // namespace
 
-#define CHECKS(DO)                                                                                             \
-  DO(reverse) DO(reverse_without_barrier) DO(sum) DO(rank) DO(tickets) DO(unwritten) DO(leaves_early)          \
-  DO(half_a_warp) DO(two_barriers) DO(too_much) DO(outside_tensor) DO(outside_shared) DO(overflow)
+#define CHECKS(DO)                                                                                                \
+  DO(reverse) DO(reverse_without_barrier) DO(sum) DO(swap_neighbours) DO(rank) DO(tickets) DO(unwritten)          \
+  DO(leaves_early) DO(half_a_warp) DO(two_barriers) DO(too_much) DO(outside_tensor) DO(outside_shared) DO(overflow)
 
 #define DEFINE(name) m.def("check_" #name "(Tensor x) -> Tensor");
 STABLE_TORCH_LIBRARY_FRAGMENT(enas_shim, m) { CHECKS(DEFINE) }

@@ -105,6 +105,12 @@ std::string describe_deadlock() {
 
 void suspend() { switch_fiber(engine.current->fiber, engine.host, false); }
 
+[[noreturn]] void fail(const std::string& message) {
+  engine.error = "thread " + text(threadIdx) + ": " + message;
+  suspend();
+  std::abort();  // it is not resumed
+}
+
 // What the fiber of every thread runs.
 void thread_main() {
   arrive(engine.current->fiber);
@@ -177,19 +183,13 @@ void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& b
   if (!engine.error.empty()) throw std::runtime_error("block " + text(blockIdx) + ": " + engine.error);
 }
 
-void fail(const char* message) {
-  engine.error = "thread " + text(threadIdx) + ": " + message;
-  suspend();
-  std::abort();  // it is not resumed
-}
-
 void* shared_array(size_t index, size_t bytes) {
   if (index == engine.arrays.size()) {
     size_t taken = enas::shared_bytes<char>(int64_t(bytes));
     for (const auto& array : engine.arrays) taken += enas::shared_bytes<char>(int64_t(array.size));
     if (taken > engine.shared_limit)
-      fail(("takes " + std::to_string(taken) + " bytes of shared memory and was launched with " +
-            std::to_string(engine.shared_limit)).c_str());
+      fail("takes " + std::to_string(taken) + " bytes of shared memory and was launched with " +
+            std::to_string(engine.shared_limit));
     engine.arrays.push_back({std::unique_ptr<char[]>(new char[bytes]), bytes});
     std::memset(engine.arrays.back().memory.get(), 0xff, bytes);
   }
@@ -205,8 +205,8 @@ void wait_for_block(Place place) {
   for (unsigned i = 0; i < engine.count; ++i) {
     const Place& other = engine.threads[i]->place;
     if (other.line != place.line || std::strcmp(other.file, place.file) != 0)
-      fail(("waits at " + std::string(place.file) + ":" + std::to_string(place.line) + ", but thread " +
-            text(engine.threads[i]->index) + " " + where(*engine.threads[i])).c_str());
+      fail("waits at " + std::string(place.file) + ":" + std::to_string(place.line) + ", but thread " +
+            text(engine.threads[i]->index) + " " + where(*engine.threads[i]));
   }
   engine.at_barrier = 0;
   for (unsigned i = 0; i < engine.count; ++i) engine.threads[i]->state = State::READY;

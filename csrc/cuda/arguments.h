@@ -26,14 +26,16 @@ Cell<S> cell_of(const Tensor& input0, const Tensor& input1, const Tensor& routes
                 const std::vector<int64_t>& block, const std::vector<int64_t>& loose_row,
                 const std::optional<Tensor>& scale, int64_t stride) {
   using A = Arithmetic<S>;
-  STD_TORCH_CHECK(routes.dim() == 3 && routes.size(2) == 3 && routes.is_contiguous() && routes.scalar_type() == ScalarType::Int,
-                  "routes must be int32 [M, E, 3]");
+  STD_TORCH_CHECK(
+      routes.dim() == 3 && routes.size(2) == 3 && routes.is_contiguous() && routes.scalar_type() == ScalarType::Int,
+      "routes must be int32 [M, E, 3]");
   const int64_t children = routes.size(0), edges = routes.size(1);
   STD_TORCH_CHECK(edges >= 2 && edges % 2 == 0 && edges <= MOST_EDGES, "a cell has 2 to ", MOST_EDGES,
                   " edges, two for each node");
   STD_TORCH_CHECK(children * (2 + edges / 2) < 65536, "too many children in one call");
   STD_TORCH_CHECK(stride == 1 || stride == 2, "stride must be 1 or 2");
-  STD_TORCH_CHECK(int64_t(block.size()) == 2 + edges / 2 && loose_row.size() == 2, "block must name every slot, loose_row two");
+  STD_TORCH_CHECK(int64_t(block.size()) == 2 + edges / 2 && loose_row.size() == 2,
+                  "block must name every slot, loose_row two");
   Cell<S> cell{};
   const Tensor* inputs[2] = {&input0, &input1};
   for (int slot = 0; slot < 2; ++slot) {

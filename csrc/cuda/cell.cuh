@@ -1,5 +1,5 @@
-// What the kernels know of a cell: its inputs, its weight rows, where it keeps its tensors. Routes are read on the device
-// only. A doubled separable convolution is a cell of one edge, a half of one is that edge's first half.
+// What the kernels know of a cell: its inputs, its weight rows, where it keeps its tensors. Routes are read on the
+// device only. A doubled separable convolution is a cell of one edge, a half of one is that edge's first half.
 //
 // Images are [pixels][channels] and follow one another, B to a child. S is the type of storage, A that of arithmetic.
 #pragma once
@@ -30,7 +30,9 @@ struct LinearRows {
 struct Places {
   int edges;
   bool kept;
-  ENAS_BOTH int edge(int edge, int half) const { return kept ? FullSlots{edges}.edge(edge, half) : 2 * (edge % 2) + half; }
+  ENAS_BOTH int edge(int edge, int half) const {
+    return kept ? FullSlots{edges}.edge(edge, half) : 2 * (edge % 2) + half;
+  }
   ENAS_BOTH int node(int node) const { return kept ? FullSlots{edges}.node(node) : 4 + node; }
   ENAS_BOTH int loose(int slot) const { return kept ? FullSlots{edges}.loose(slot) : 4 + edges / 2 + slot; }
   ENAS_BOTH int output() const { return kept ? FullSlots{edges}.output() : 4 + edges / 2 + 2; }
@@ -54,15 +56,15 @@ struct Cell {
   int8_t block[MOST_SLOTS], loose_row[2];
   int8_t owner[MOST_SLOTS];  // the slot of each block, or -1
   int blocks;                // of the concatenation
-  const A* scale;         // [M][E][1 or B], or null
+  const A* scale;            // [M][E][1 or B], or null
   int scale_images;
-  const A* given;         // statistics, or null
+  const A* given;  // statistics, or null
   S* saved;
   Places places;
   int places_count, norms;
-  A* used;                // [M][N][2][C']
-  A* affine;              // [M][N][2][C']: the batch norms as factor and offset
-  bool vector;            // channels are read WIDE at once
+  A* used;      // [M][N][2][C']
+  A* affine;    // [M][N][2][C']: the batch norms as factor and offset
+  bool vector;  // channels are read WIDE at once
 
   ENAS_BOTH int nodes() const { return edges / sides; }
   ENAS_BOTH int slots() const { return 2 + nodes(); }
@@ -95,12 +97,12 @@ struct Cell {
 // The steps of a cell that are products of pixels and weights.
 enum Phase : int { FIRST, SECOND, LOOSE, OUTPUT };  // halves of edges, unused inputs of a strided cell, projection
 
-// One summand of a product: z(y, x) += d(y, x) @ weight, with d the depthwise convolution of x or, where kernel is 1, its
-// pixel (y * stride + shift, x * stride + shift).
+// One summand of a product: z(y, x) += d(y, x) @ weight, with d the depthwise convolution of x or, where kernel is 1,
+// its pixel (y * stride + shift, x * stride + shift).
 template <class S>
 struct Source {
   using A = Arithmetic<S>;
-  const S* x;       // of image 0; null where there is nothing to add
+  const S* x;  // of image 0; null where there is nothing to add
   Plane plane;
   const A* affine;  // [2][channels] on load, or null
   bool relu;

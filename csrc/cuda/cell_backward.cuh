@@ -9,10 +9,10 @@ struct CellBackward {
   using A = Arithmetic<S>;
 
   Cell<S> cell;
-  const S* grad;    // of the output; of the one node where there is neither projection nor concatenation
+  const S* grad;                   // of the output; of the one node where there is neither projection nor concatenation
   bool projected, given, centred;  // `centred`: sums of dx * (x - mean of its batch norm), else of dx * x
-  S* slots;         // [M][2 + nodes]: gradients of loose inputs (projected cells) and of nodes
-  S* loose_inputs;  // [M][2] of the size of inputs: gradients of the loose inputs of a strided cell
+  S* slots;                        // [M][2 + nodes]: gradients of loose inputs (projected cells) and of nodes
+  S* loose_inputs;                 // [M][2] of the size of inputs: gradients of the loose inputs of a strided cell
   S* edges;         // [M][E] of the size of inputs: what an edge sends to its source, where a pass over it was needed
   S* between;       // [M][sides]: gradient of what the first half's batch norm gives
   S* depthwise;     // [M][sides]: gradient of the depthwise results of the half at hand
@@ -27,8 +27,12 @@ struct CellBackward {
   __device__ S* side(S* all, int child, int edge) const {
     return all + (int64_t(child) * cell.sides + edge % cell.sides) * cell.images * cell.out.pixels() * cell.channels;
   }
-  __device__ S* edge(int child, int edge) const { return edges + (int64_t(child) * cell.edges + edge) * cell.in_size(); }
-  __device__ S* loose_input(int child, int slot) const { return loose_inputs + (int64_t(child) * 2 + slot) * cell.in_size(); }
+  __device__ S* edge(int child, int edge) const {
+    return edges + (int64_t(child) * cell.edges + edge) * cell.in_size();
+  }
+  __device__ S* loose_input(int child, int slot) const {
+    return loose_inputs + (int64_t(child) * 2 + slot) * cell.in_size();
+  }
   __device__ A* coefficients_of(int child, int norm) const {
     return coefficients + (int64_t(child) * cell.norms + norm) * 3 * cell.outputs;
   }
@@ -48,7 +52,8 @@ __device__ Pixels<S> find_end_gradient(const CellBackward<S>& backward, int chil
   const Cell<S>& cell = backward.cell;
   if (backward.projected) return {backward.slot(child, slot), cell.channels};
   const int64_t pitch = int64_t(cell.blocks) * cell.channels;
-  return {backward.grad + int64_t(child) * cell.images * cell.out.pixels() * pitch + cell.block[slot] * cell.channels, pitch};
+  return {backward.grad + int64_t(child) * cell.images * cell.out.pixels() * pitch + cell.block[slot] * cell.channels,
+          pitch};
 }
 
 // The gradient of what a product's batch norm gives, before an edge's scale.

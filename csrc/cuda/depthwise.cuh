@@ -50,22 +50,26 @@ __device__ inline void read_window(const S* image, const Window& window, int cha
 template <int V, class S, class A = Arithmetic<S>>
 __device__ inline void load_window(const S* image, const Window& window, int channels, int first, int count,
                                    const A* affine, bool rectify, A* to, int pixel_pitch, int pitch) {
-  read_window<V>(image + first, window, channels, count, [&](int position, int channel, const A(&value)[V], bool inside) {
+  read_window<V>(image + first, window, channels, count,
+                 [&](int position, int channel, const A(&value)[V], bool inside) {
 #pragma unroll
-    for (int v = 0; v < V; ++v) {
-      A result = value[v];
-      const int c = first + channel + v;
-      if (affine != nullptr && inside) result = affine[c] * result + affine[channels + c];
-      to[position * pixel_pitch + (channel + v) * pitch] = rectify ? relu(result) : result;
-    }
-  });
+                   for (int v = 0; v < V; ++v) {
+                     A result = value[v];
+                     const int c = first + channel + v;
+                     if (affine != nullptr && inside) result = affine[c] * result + affine[channels + c];
+                     to[position * pixel_pitch + (channel + v) * pitch] = rectify ? relu(result) : result;
+                   }
+                 });
 }
 
 // How many pixels of the source a tile's row needs.
-ENAS_BOTH inline int extent(int kernel, int stride, int dilation) { return (SIDE - 1) * stride + (kernel - 1) * dilation + 1; }
+ENAS_BOTH inline int extent(int kernel, int stride, int dilation) {
+  return (SIDE - 1) * stride + (kernel - 1) * dilation + 1;
+}
 
-// middle[channel][pixel] of `count` channels from window[position][count]; `weights` [k][k][channels]. A thread computes a
-// row of a tile. Where stride and dilation are 1 it reads each pixel of the window once for each row of weights.
+// middle[channel][pixel] of `count` channels from window[position][count]; `weights` [k][k][channels]. A thread
+// computes a row of a tile. Where stride and dilation are 1 it reads each pixel of the window once for each row of
+// weights.
 template <int K, class A>
 __device__ inline void convolve(const A* window, const A* weights, int channels, int count, A* middle) {
   constexpr int COLUMNS = SIDE + K - 1;
@@ -106,20 +110,24 @@ __device__ inline void convolve(const A* window, const A* weights, int channels,
   store<SIDE>(middle + channel * PITCH + row * SIDE, sum);
 }
 
-// middle[channel][pixel] of channels first ... first + count of a product's source at a tile. `area` is shared memory of
-// window_numbers(). Ends with all threads past their reading of `area`, but not with a barrier after `middle`.
+// middle[channel][pixel] of channels first ... first + count of a product's source at a tile. `area` is shared memory
+// of window_numbers(). Ends with all threads past their reading of `area`, but not with a barrier after `middle`.
 template <class S, class A = Arithmetic<S>>
 __device__ inline void make_middle(const Source<S>& source, const Tile& tile, int channels, int first, int count,
                                    bool vector, A* area, A* middle) {
   const S* image = source.x + int64_t(tile.image) * source.plane.pixels() * channels;
   const int border = source.dilation * (source.kernel / 2);
   const int side = source.kernel == 1 ? SIDE : extent(source.kernel, source.stride, source.dilation);
-  const Window window{source.plane, tile.y * source.stride - border + source.shift,
-                      tile.x * source.stride - border + source.shift, side, side,
+  const Window window{source.plane,
+                      tile.y * source.stride - border + source.shift,
+                      tile.x * source.stride - border + source.shift,
+                      side,
+                      side,
                       source.kernel == 1 ? source.stride : 1};
   A* to = source.kernel == 1 ? middle : area;
   const int pixel_pitch = source.kernel == 1 ? 1 : count, pitch = source.kernel == 1 ? PITCH : 1;
-  if (vector) load_window<WIDE>(image, window, channels, first, count, source.affine, source.relu, to, pixel_pitch, pitch);
+  if (vector)
+    load_window<WIDE>(image, window, channels, first, count, source.affine, source.relu, to, pixel_pitch, pitch);
   else load_window<1>(image, window, channels, first, count, source.affine, source.relu, to, pixel_pitch, pitch);
   if (source.kernel == 1) return;
   __syncthreads();

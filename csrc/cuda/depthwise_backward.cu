@@ -25,8 +25,8 @@ void run_depthwise_gradients(const Tensor& on, const CellBackward<S>& backward, 
          weights.sums.depthwise_chunks[phase == SECOND], pointer<A>(work.sums), pointer<int>(work.tickets));
 }
 
-#define ENAS_INSTANTIATE(S)                                                                                         \
-  template void run_depthwise_gradients(const Tensor&, const CellBackward<S>&, Phase, int, const WeightWork<S>&,    \
+#define ENAS_INSTANTIATE(S)                                                                                      \
+  template void run_depthwise_gradients(const Tensor&, const CellBackward<S>&, Phase, int, const WeightWork<S>&, \
                                         const Work&);
 ENAS_INSTANTIATE(float)
 ENAS_INSTANTIATE(double)

@@ -18,7 +18,9 @@ struct DepthwisePlan {
 };
 
 // How many rows of gradients a tile of inputs can meet.
-ENAS_BOTH inline int met(int kernel, int stride, int dilation) { return (SIDE - 1 + (kernel - 1) * dilation) / stride + 2; }
+ENAS_BOTH inline int met(int kernel, int stride, int dilation) {
+  return (SIDE - 1 + (kernel - 1) * dilation) / stride + 2;
+}
 
 struct Shape {
   int kernel, stride, dilation;  // stride is 1 or 2
@@ -31,8 +33,8 @@ struct DepthwiseMemory {
   int* flag;
 };
 
-// A row of a tile, of one channel, where stride and dilation are 1: dx += the gradients that met it, through the weights,
-// and `share` += those times x. `met` is the window [position][count] from its row on that meets the last tap.
+// A row of a tile, of one channel, where stride and dilation are 1: dx += the gradients that met it, through the
+// weights, and `share` += those times x. `met` is the window [position][count] from its row on that meets the last tap.
 template <int K, class A>
 __device__ inline void convolve_back(const A* met, const A* weights, int channels, int count, const A (&value)[SIDE],
                                      A (&dx)[SIDE], A (&share)[K * K]) {
@@ -53,8 +55,9 @@ __device__ inline void convolve_back(const A* met, const A* weights, int channel
   }
 }
 
-// The same for one pixel, at any kernel, stride and dilation, of which few taps meet a gradient where the stride is 2. The
-// pixel is tap 0 of gradient (y, x) / stride, counted from the window's first; where that does not divide, there is none.
+// The same for one pixel, at any kernel, stride and dilation, of which few taps meet a gradient where the stride is 2.
+// The pixel is tap 0 of gradient (y, x) / stride, counted from the window's first; where that does not divide, there is
+// none.
 template <class A>
 __device__ inline A convolve_back(const A* window, const A* weights, int channels, int count, const Shape& shape, int y,
                                   int x, A value, A* share) {
@@ -171,9 +174,9 @@ __device__ inline void go_back(const CellBackward<S>& backward, const Product<S>
       for (int i = 0; i < SIDE; ++i) {
         A x;
         const A value = read(i, x);
-        write(i, x, value, convolve_back(memory.window + channel, weights, channels, count, shape,
-                                         tile.y + row + border - (y0 << mask), tile.x + i + border - (x0 << mask), value,
-                                         share));
+        write(i, x, value,
+              convolve_back(memory.window + channel, weights, channels, count, shape,
+                            tile.y + row + border - (y0 << mask), tile.x + i + border - (x0 << mask), value, share));
       }
     }
     __syncthreads();
@@ -209,10 +212,9 @@ __device__ inline void go_back(const CellBackward<S>& backward, const Product<S>
 // Grid: (chunks x pieces of channels, jobs). `gradients` is [jobs][chunks][k][k][channels], `sums` [jobs][chunks][2]
 // [channels], `tickets` [jobs][pieces of channels].
 template <class S>
-__global__ void __launch_bounds__(THREADS, 4) compute_depthwise_gradients(CellBackward<S> backward, Phase phase, int node,
-                                                                       DepthwisePlan plan, int taps,
-                                                                       Arithmetic<S>* gradients, Arithmetic<S>* sums,
-                                                                       int* tickets) {
+__global__ void __launch_bounds__(THREADS, 4)
+    compute_depthwise_gradients(CellBackward<S> backward, Phase phase, int node, DepthwisePlan plan, int taps,
+                                Arithmetic<S>* gradients, Arithmetic<S>* sums, int* tickets) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
   const Product<S> product = find_product(cell, phase, node, int(blockIdx.y));
@@ -245,7 +247,8 @@ __global__ void __launch_bounds__(THREADS, 4) compute_depthwise_gradients(CellBa
   const A* gain = nullptr;
   if (backward.centred)
     gain = cell.separable[product.route.operation == SEPARABLE_5].gain + int64_t(product.route.row) * 2 * channels;
-  finish_sums(backward, product.child, product.norm - 1, gain, tiling.chunks, sums, channels, first, count, memory.shared);
+  finish_sums(backward, product.child, product.norm - 1, gain, tiling.chunks, sums, channels, first, count,
+              memory.shared);
 }
 
 }  // namespace enas

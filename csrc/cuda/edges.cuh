@@ -1,5 +1,5 @@
-// What an edge gives to one pixel, and what one pixel of its source gets back; V channels at once. Whatever needs no pass
-// of its own over the image is computed here, where it is asked for: pools, identities, batch norms.
+// What an edge gives to one pixel, and what one pixel of its source gets back; V channels at once. Whatever needs no
+// pass of its own over the image is computed here, where it is asked for: pools, identities, batch norms.
 #pragma once
 #include "cell_backward.cuh"
 
@@ -12,7 +12,8 @@ __device__ inline bool is_nan(S value) {
 
 // 3 x 3 maximum or average of the pixels inside the image around (y, x).
 template <int V, class S, class A = Arithmetic<S>>
-__device__ inline void pool(const S* image, const Plane& plane, int channels, bool maximum, int y, int x, A (&result)[V]) {
+__device__ inline void pool(const S* image, const Plane& plane, int channels, bool maximum, int y, int x,
+                            A (&result)[V]) {
   int count = 0;
 #pragma unroll
   for (int v = 0; v < V; ++v) result[v] = maximum ? -A(INFINITY) : A(0);
@@ -98,7 +99,8 @@ __device__ inline EdgeNorm<S> find_edge_norm(const Cell<S>& cell, int child, int
     return {cell.place(child, cell.places.edge(edge, 1)), 2 * edge + 1,
             cell.separable[route.operation == SEPARABLE_5].gain + (int64_t(route.row) * 2 + 1) * cell.outputs};
   if (route.strided_identity(cell.stride))
-    return {cell.place(child, cell.places.edge(edge, 0)), 2 * edge, cell.identity.gain + int64_t(route.row) * cell.outputs};
+    return {cell.place(child, cell.places.edge(edge, 0)), 2 * edge,
+            cell.identity.gain + int64_t(route.row) * cell.outputs};
   return {nullptr, 0, nullptr};
 }
 

@@ -1,7 +1,6 @@
 // Launches that gather gradients.
-#include "gather.h"
-
 #include "gather.cuh"
+#include "gather.h"
 
 namespace enas {
 namespace {
@@ -12,7 +11,8 @@ GatherPlan plan_of(const Cell<S>& cell) {
   const int64_t size = cell.out.pixels() * cell.channels / (cell.vector ? WIDE : 1);
   plan.slabs = int(blocks_of(cell.channels, SLAB));
   plan.images = int(blocks_of(cell.images, MOST_CHUNKS));
-  plan.parts = int(std::clamp<int64_t>(MOST_CHUNKS / std::max(cell.images, 1), 1, std::max(1u, blocks_of(size, 4 * THREADS))));
+  plan.parts =
+      int(std::clamp<int64_t>(MOST_CHUNKS / std::max(cell.images, 1), 1, std::max(1u, blocks_of(size, 4 * THREADS))));
   plan.chunks = int(blocks_of(cell.images, std::max(plan.images, 1))) * plan.parts;
   return plan;
 }
@@ -54,10 +54,10 @@ int scale_parts(const Cell<S>& cell) {
   return plan.parts * plan.slabs;
 }
 
-#define ENAS_INSTANTIATE(S)                                                                                  \
-  template void run_gather(const Tensor&, const CellBackward<S>&, Phase, int, const Work&);                  \
-  template void run_gather_inputs(const Tensor&, const CellBackward<S>&, S*, S*);                            \
-  template void run_sum_scales(const Tensor&, const CellBackward<S>&, Arithmetic<S>*);                       \
+#define ENAS_INSTANTIATE(S)                                                                 \
+  template void run_gather(const Tensor&, const CellBackward<S>&, Phase, int, const Work&); \
+  template void run_gather_inputs(const Tensor&, const CellBackward<S>&, S*, S*);           \
+  template void run_sum_scales(const Tensor&, const CellBackward<S>&, Arithmetic<S>*);      \
   template int scale_parts(const Cell<S>&);
 ENAS_INSTANTIATE(float)
 ENAS_INSTANTIATE(double)

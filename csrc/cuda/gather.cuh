@@ -1,5 +1,5 @@
-// Gradients gathered where their tensor was made: from all edges that read it, in their order, and from the output. A node
-// also sums what the batch norms of its edges need, and the gradients of their scales.
+// Gradients gathered where their tensor was made: from all edges that read it, in their order, and from the output. A
+// node also sums what the batch norms of its edges need, and the gradients of their scales.
 #pragma once
 #include "depthwise_backward.cuh"
 #include "nodes.cuh"
@@ -16,8 +16,8 @@ constexpr int SLAB = 80;
 
 // What a slot's edges and the output send to its pixel; `readers` are the edges that read it, as bits.
 template <int V, class S, class A = Arithmetic<S>>
-__device__ inline void gather_slot(const CellBackward<S>& backward, int child, int slot, uint64_t readers, int image, int y,
-                                   int x, int channel, A (&sum)[V]) {
+__device__ inline void gather_slot(const CellBackward<S>& backward, int child, int slot, uint64_t readers, int image,
+                                   int y, int x, int channel, A (&sum)[V]) {
   const Cell<S>& cell = backward.cell;
   if (readers == 0) {
     if (cell.block[slot] < 0) return;
@@ -164,7 +164,8 @@ __device__ inline void gather(const CellBackward<S>& backward, Phase phase, int 
       __syncthreads();
       if (lane < lanes)
 #pragma unroll
-        for (int v = 0; v < V; ++v) exchange[lane * width + group * V + v] = which == 0 ? one[side][v] : centred[side][v];
+        for (int v = 0; v < V; ++v)
+          exchange[lane * width + group * V + v] = which == 0 ? one[side][v] : centred[side][v];
       __syncthreads();
       if (int(threadIdx.x) < width) {
         A sum = A(0);
@@ -181,11 +182,11 @@ __device__ inline void gather(const CellBackward<S>& backward, Phase phase, int 
                   first, width, shared);
 }
 
-// Grid: (chunks x slabs, jobs), a job is a child, or in LOOSE a child's input. `phase` FIRST is the node, for the sums of
-// its edges. `sums` is [jobs][sides][chunks][2][channels], `tickets` [jobs][slabs].
+// Grid: (chunks x slabs, jobs), a job is a child, or in LOOSE a child's input. `phase` FIRST is the node, for the sums
+// of its edges. `sums` is [jobs][sides][chunks][2][channels], `tickets` [jobs][slabs].
 template <class S>
-__global__ void __launch_bounds__(THREADS) gather_gradients(CellBackward<S> backward, Phase phase, int node, GatherPlan plan,
-                                                            Arithmetic<S>* sums, int* tickets) {
+__global__ void __launch_bounds__(THREADS) gather_gradients(CellBackward<S> backward, Phase phase, int node,
+                                                            GatherPlan plan, Arithmetic<S>* sums, int* tickets) {
   if (backward.cell.vector) gather<WIDE>(backward, phase, node, plan, sums, tickets);
   else gather<1>(backward, phase, node, plan, sums, tickets);
 }
@@ -200,13 +201,15 @@ template <int V, class S>
 __device__ inline void gather_input(const CellBackward<S>& backward, const InputGradients<S>& inputs, int parts) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
-  const int slot = int(blockIdx.z), own = int(blockIdx.y), image = int(blockIdx.x) / parts, part = int(blockIdx.x) % parts;
+  const int slot = int(blockIdx.z), own = int(blockIdx.y), image = int(blockIdx.x) / parts,
+            part = int(blockIdx.x) % parts;
   const bool shared = cell.input_step[slot] == 0;
   if (shared ? own > 0 : own >= cell.children) return;
   SharedMemory memory;
   uint64_t* readers = memory.take<uint64_t>(cell.children);
   const int last = shared ? cell.children : own + 1;
-  for (int child = own + int(threadIdx.x); child < last; child += THREADS) readers[child] = find_readers(cell, child, slot);
+  for (int child = own + int(threadIdx.x); child < last; child += THREADS)
+    readers[child] = find_readers(cell, child, slot);
   __syncthreads();
   S* to = inputs.to[slot] + (own * cell.in_size() + image * cell.in.pixels() * cell.channels);
   each_pixel<V>(cell.in, cell.channels, part, parts, [&](int pixel, int y, int x, int channel) {
@@ -219,7 +222,8 @@ __device__ inline void gather_input(const CellBackward<S>& backward, const Input
 
 // Grid: (images x parts, children but at least 1, inputs).
 template <class S>
-__global__ void __launch_bounds__(THREADS) gather_inputs(CellBackward<S> backward, InputGradients<S> inputs, int parts) {
+__global__ void __launch_bounds__(THREADS)
+    gather_inputs(CellBackward<S> backward, InputGradients<S> inputs, int parts) {
   if (backward.cell.vector) gather_input<WIDE>(backward, inputs, parts);
   else gather_input<1>(backward, inputs, parts);
 }

@@ -6,7 +6,8 @@
 
 namespace enas {
 
-// Gradients of the weights of one edge, of a child's loose inputs and projection, and the chunks that they are summed of.
+// Gradients of the weights of one edge, of a child's loose inputs and projection, and the chunks that they are summed
+// of.
 template <class A>
 struct WeightSums {
   A *product_chunks[2], *depthwise_chunks[2];  // [jobs][chunks][...], for each half
@@ -36,7 +37,8 @@ __global__ void sum_chunks(CellBackward<S> backward, Phase phase, int node, Tili
     else if (phase == LOOSE) sums.loose[job * numbers + number] = sum;
     else sums.product[edge * numbers + number] = sum;
   } else if (phase == FIRST && product.route.separable()) {
-    const int kernel = cell.separable[product.route.operation == SEPARABLE_5].kernel, chunks = plan.tiling(product).chunks;
+    const int kernel = cell.separable[product.route.operation == SEPARABLE_5].kernel,
+              chunks = plan.tiling(product).chunks;
     const int64_t own = int64_t(kernel) * kernel * cell.channels, all = int64_t(sums.taps) * cell.channels;
     if (number - numbers >= own) return;
     const A* from = sums.depthwise_chunks[half] + job * plan.chunks() * all + number - numbers;
@@ -65,7 +67,8 @@ struct WeightTables {
 };
 
 template <class S>
-__global__ void sum_tables(CellBackward<S> backward, WeightSums<Arithmetic<S>> sums, WeightTables<Arithmetic<S>> tables) {
+__global__ void sum_tables(CellBackward<S> backward, WeightSums<Arithmetic<S>> sums,
+                           WeightTables<Arithmetic<S>> tables) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
   const int64_t number = int64_t(blockIdx.x) * THREADS + threadIdx.x;

@@ -1,7 +1,6 @@
 // Launches of nodes and outputs.
-#include "nodes.h"
-
 #include "nodes.cuh"
+#include "nodes.h"
 
 namespace enas {
 namespace {
@@ -34,7 +33,8 @@ void run_clear_statistics(const Tensor& on, const Cell<S>& cell) {
 
 template <class S>
 void run_restore_affine(const Tensor& on, const Cell<S>& cell) {
-  launch(on, {dim3(blocks_of(int64_t(cell.norms) * cell.outputs, THREADS), cell.children), THREADS}, restore_affine<S>, cell);
+  launch(on, {dim3(blocks_of(int64_t(cell.norms) * cell.outputs, THREADS), cell.children), THREADS}, restore_affine<S>,
+         cell);
 }
 
 #define ENAS_INSTANTIATE(S)                                          \

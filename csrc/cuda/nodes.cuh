@@ -1,5 +1,5 @@
-// The steps of a cell that go over pixels one by one: nodes from their edges, the output from its batch norm or from the
-// loose ends.
+// The steps of a cell that go over pixels one by one: nodes from their edges, the output from its batch norm or from
+// the loose ends.
 #pragma once
 #include "edges.cuh"
 #include "tiles.cuh"
@@ -55,7 +55,8 @@ __device__ inline void write_output(const Cell<S>& cell, int parts, S* out) {
     A value[V] = {};
     if (projected || (slot >= 0 && !(read >> slot & 1))) {
       End<S> end;
-      if (projected) end = {cell.place(child, cell.places.output()), cell.affine + cell.norm(child, 2 * cell.edges + 2)};
+      if (projected)
+        end = {cell.place(child, cell.places.output()), cell.affine + cell.norm(child, 2 * cell.edges + 2)};
       else end = find_end(cell, child, slot);
       load<V>(end.x + (first + pixel) * channels + channel, value);
       if (end.affine != nullptr)

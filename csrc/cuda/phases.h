@@ -57,7 +57,8 @@ int jobs_of(const Cell<S>& cell, Phase phase) {
   return phase == OUTPUT ? cell.children : cell.children * cell.sides;
 }
 
-// Calls f(integral constant N) for the outputs of a block, WIDTH<N>: the fewest that hold them all, or 80. double has 40.
+// Calls f(integral constant N) for the outputs of a block, WIDTH<N>: the fewest that hold them all, or 80. double
+// has 40.
 template <class S, class F>
 void choose_width(int outputs, F f) {
   if constexpr (std::is_same_v<S, double>) f(std::integral_constant<int, 4>());
@@ -80,7 +81,8 @@ int choose_piece(F bytes) {
 template <class S>
 int window_side(const Cell<S>& cell, Phase phase) {
   if (phase != FIRST && phase != SECOND) return 0;
-  const int kernel = cell.separable[0].kernel > cell.separable[1].kernel ? cell.separable[0].kernel : cell.separable[1].kernel;
+  const int kernel =
+      cell.separable[0].kernel > cell.separable[1].kernel ? cell.separable[0].kernel : cell.separable[1].kernel;
   return phase == FIRST ? extent(kernel, cell.stride, cell.dilation) : extent(kernel, 1, 1);
 }
 

@@ -34,7 +34,8 @@ __device__ inline void multiply(const A* middle, const A* weights, int count, A 
 
 // Writes stage[pixel][output] (`pitch` apart) to z.
 template <int V, class S, class A = Arithmetic<S>>
-__device__ inline void store_tile(const A* stage, int pitch, const Tile& tile, int channels, int first, int count, S* z) {
+__device__ inline void store_tile(const A* stage, int pitch, const Tile& tile, int channels, int first, int count,
+                                  S* z) {
   const int groups = count / V;
   for (int i = int(threadIdx.x); i < PIXELS * groups; i += THREADS) {
     const int pixel = i / groups, channel = i % groups * V;
@@ -49,8 +50,8 @@ __device__ inline void store_tile(const A* stage, int pitch, const Tile& tile, i
 // Mean, biased variance and the affine map of `count` outputs, from the moments [chunks][4][outputs] of the chunks: a
 // shift, the sums of (z - shift) and its square, the number of pixels. All are brought to the first chunk's shift.
 template <class S, class A = Arithmetic<S>>
-__device__ inline void finish_norm(const Cell<S>& cell, const Product<S>& product, int chunks, const A* moments, int first,
-                                   int count, double* shared) {
+__device__ inline void finish_norm(const Cell<S>& cell, const Product<S>& product, int chunks, const A* moments,
+                                   int first, int count, double* shared) {
   const int outputs = cell.outputs, parts = THREADS / count;
   const int part = int(threadIdx.x) / count, output = first + int(threadIdx.x) % count;
   const int64_t norm = cell.norm(product.child, product.norm);
@@ -85,10 +86,11 @@ __device__ inline void finish_norm(const Cell<S>& cell, const Product<S>& produc
   cell.affine[norm + outputs + output] = affine.offset;
 }
 
-// Grid: (chunks x pieces of outputs, jobs). `moments` is [jobs][chunks][4][outputs], `tickets` [jobs][pieces of outputs].
+// Grid: (chunks x pieces of outputs, jobs). `moments` is [jobs][chunks][4][outputs], `tickets` [jobs][pieces of
+// outputs].
 template <class S, int N>
-__global__ void __launch_bounds__(THREADS) compute_products(Cell<S> cell, Phase phase, int node, ProductPlan plan,
-                                                            Arithmetic<S>* moments, int* tickets) {
+__global__ void __launch_bounds__(THREADS)
+    compute_products(Cell<S> cell, Phase phase, int node, ProductPlan plan, Arithmetic<S>* moments, int* tickets) {
   using A = Arithmetic<S>;
   constexpr int W = WIDTH<N>, STAGE = W + 1;
   const Product<S> product = find_product(cell, phase, node, int(blockIdx.y));
@@ -117,7 +119,8 @@ __global__ void __launch_bounds__(THREADS) compute_products(Cell<S> cell, Phase 
         __syncthreads();
         for (int i = int(threadIdx.x); i < count * W; i += THREADS) {
           const int o = first + i % W;
-          weights[i] = o >= source.first && o < source.last ? source.weight[int64_t(c + i / W) * cell.outputs + o] : A(0);
+          weights[i] =
+              o >= source.first && o < source.last ? source.weight[int64_t(c + i / W) * cell.outputs + o] : A(0);
         }
         make_middle(source, tile, channels, c, count, cell.vector, area, middle);
         __syncthreads();

@@ -23,8 +23,7 @@ __device__ inline void load_gradient(const CellBackward<S>& backward, const Prod
   const Window window{cell.out, tile.y, tile.x, SIDE, SIDE, 1};
   const auto write = [&](int position, int channel, const A(&value)[V], bool inside) {
     A z[V] = {};
-    if (inside && coefficients != nullptr)
-      load<V>(product.z + tile.pixel(position) * outputs + first + channel, z);
+    if (inside && coefficients != nullptr) load<V>(product.z + tile.pixel(position) * outputs + first + channel, z);
 #pragma unroll
     for (int v = 0; v < V; ++v) {
       A result = scale * value[v];
@@ -210,9 +209,11 @@ __global__ void __launch_bounds__(THREADS) compute_product_gradients(CellBackwar
           __syncthreads();
           S* to = find_destination(backward, product, index);
           if (cell.vector)
-            store_gradient<WIDE>(middle, stage_pitch, tile, source, product.reduction(), channels, c, count, first > 0, to);
+            store_gradient<WIDE>(middle, stage_pitch, tile, source, product.reduction(), channels, c, count, first > 0,
+                                 to);
           else
-            store_gradient<1>(middle, stage_pitch, tile, source, product.reduction(), channels, c, count, first > 0, to);
+            store_gradient<1>(middle, stage_pitch, tile, source, product.reduction(), channels, c, count, first > 0,
+                              to);
         }
       }
     }

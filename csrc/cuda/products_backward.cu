@@ -21,7 +21,8 @@ WeightWork<S> make_weight_work(const Tensor& like, const CellBackward<S>& backwa
   const int64_t taps = int64_t(kernel) * kernel * cell.channels, product = int64_t(cell.channels) * cell.outputs;
   const int64_t chunks = gradient_tiling(cell).chunks, tiles = Tiling(cell.in, cell.images).tiles;
   const int64_t depthwise_chunks = tiles < MOST_CHUNKS ? tiles : MOST_CHUNKS, children = cell.children;
-  const int64_t jobs = children * std::max(cell.sides, backward.projected ? cell.slots() : 2), edges = children * cell.edges;
+  const int64_t jobs = children * std::max(cell.sides, backward.projected ? cell.slots() : 2),
+                edges = children * cell.edges;
   WeightWork<S> work{};
   const auto take = [&](int64_t numbers) {
     work.memory.push_back(empty(like, {numbers}, arithmetic_type(like)));
@@ -77,11 +78,11 @@ void sum_weight_tables(const Tensor& on, const CellBackward<S>& backward, const 
   launch(on, {blocks_of(numbers, THREADS), THREADS}, sum_tables<S>, backward, weights.sums, tables);
 }
 
-#define ENAS_INSTANTIATE(S)                                                                                          \
-  template WeightWork<S> make_weight_work(const Tensor&, const CellBackward<S>&);                                    \
-  template void run_product_gradients(const Tensor&, const CellBackward<S>&, Phase, int, const WeightWork<S>&);      \
-  template void sum_weight_chunks(const Tensor&, const CellBackward<S>&, Phase, int, int, const WeightWork<S>&);     \
-  template void sum_weight_tables(const Tensor&, const CellBackward<S>&, const WeightWork<S>&,                       \
+#define ENAS_INSTANTIATE(S)                                                                                      \
+  template WeightWork<S> make_weight_work(const Tensor&, const CellBackward<S>&);                                \
+  template void run_product_gradients(const Tensor&, const CellBackward<S>&, Phase, int, const WeightWork<S>&);  \
+  template void sum_weight_chunks(const Tensor&, const CellBackward<S>&, Phase, int, int, const WeightWork<S>&); \
+  template void sum_weight_tables(const Tensor&, const CellBackward<S>&, const WeightWork<S>&,                   \
                                   const WeightTables<Arithmetic<S>>&);
 ENAS_INSTANTIATE(float)
 ENAS_INSTANTIATE(double)

@@ -92,8 +92,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sepconv_half_backward(const Tensor& d
 }
 
 template <class S>
-Cell<S> cell_of(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise, const Tensor& gain, const Tensor& bias,
-                int64_t stride) {
+Cell<S> cell_of(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise, const Tensor& gain,
+                const Tensor& bias, int64_t stride) {
   using A = Arithmetic<S>;
   check_images(x);
   check_weights(x, {&depthwise, &pointwise, &gain, &bias});

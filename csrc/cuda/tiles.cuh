@@ -20,8 +20,10 @@ struct Tiling {
 
   Tiling() = default;
   Tiling(Plane plane, int images, int64_t most_chunks = MOST_CHUNKS)
-      : plane(plane), columns((plane.width + SIDE - 1) / SIDE),
-        per_image(columns * ((plane.height + SIDE - 1) / SIDE)), tiles(int64_t(per_image) * images) {
+      : plane(plane),
+        columns((plane.width + SIDE - 1) / SIDE),
+        per_image(columns * ((plane.height + SIDE - 1) / SIDE)),
+        tiles(int64_t(per_image) * images) {
     chunks = int(tiles < most_chunks ? tiles : most_chunks);
   }
   __device__ int64_t begin(int chunk) const { return chunk * tiles / chunks; }
@@ -37,16 +39,14 @@ struct Tile {
     y = place / tiling.columns * SIDE;
     x = place % tiling.columns * SIDE;
   }
-  __device__ bool inside(int pixel) const {
-    return y + pixel / SIDE < plane.height && x + pixel % SIDE < plane.width;
-  }
+  __device__ bool inside(int pixel) const { return y + pixel / SIDE < plane.height && x + pixel % SIDE < plane.width; }
   __device__ int64_t pixel(int pixel) const {
     return (int64_t(image) * plane.height + y + pixel / SIDE) * plane.width + x + pixel % SIDE;
   }
 };
 
-// Whether this block is the last of `blocks` to come here; what the others wrote before is then visible. The ticket is 0
-// again afterwards, for the next launch. To be called by all threads; `shared` is one integer of shared memory.
+// Whether this block is the last of `blocks` to come here; what the others wrote before is then visible. The ticket is
+// 0 again afterwards, for the next launch. To be called by all threads; `shared` is one integer of shared memory.
 __device__ inline bool last_block(int* ticket, int blocks, int* shared) {
   __threadfence();
   __syncthreads();

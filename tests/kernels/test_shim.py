@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.cell_cases import CELL_CASES
 from kernels.device import ORDERS, HostDevice
 from kernels.operations import CASES, Case, convert, shift
 from shim.library import build, compiler
@@ -107,7 +106,7 @@ def test_the_sanitizers_see_a_mistake(device_library: Path, mistake: str, messag
 
 
 @pytest.mark.parametrize("dtype", SAME, ids=lambda dtype: str(dtype).removeprefix("torch."))
-@pytest.mark.parametrize("case", [*CASES, *CELL_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_operation_is_what_the_reference_says(device: HostDevice, case: Case, dtype: torch.dtype) -> None:
     arguments = case.arguments(dtype)
     expected = case.expected(dtype, *convert(arguments, torch.float64))

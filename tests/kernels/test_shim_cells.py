@@ -10,9 +10,11 @@ from torch import Tensor
 
 from enas.kernels import native, reference
 from kernels.device import HostDevice
+from kernels.half_cases import HALF_CASES
 from kernels.native_cases import Case, normal, rebuilt
 from kernels.native_cases import statistics as statistics_of
-from kernels.operations import shift
+from kernels.operations import Case as Call
+from kernels.operations import convert, shift
 from tolerances import NEAR_GRADIENTS, assert_near, assert_same
 
 TYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -41,6 +43,16 @@ def call(device: HostDevice, operation: str, arguments: tuple[Any, ...]) -> tupl
     return found
 
 
+@pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+@pytest.mark.parametrize("case", HALF_CASES, ids=lambda case: case.name)
+def test_half(device: HostDevice, case: Call, dtype: torch.dtype) -> None:
+    arguments = case.arguments(dtype)
+    expected = case.expected(dtype, *convert(arguments, torch.float64))
+    for one, other in zip(call(device, case.operation, arguments), expected, strict=True):
+        assert other is not None
+        assert_right(one, other.to(one.dtype), dtype)
+
+
 CELLS = {
     "normal": Case(channels=20, height=9, width=10),
     "concatenated": Case(channels=5, project=False, seed=1),
@@ -55,8 +67,11 @@ CELLS = {
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
-@pytest.mark.parametrize("scaled", ["unscaled", "scaled", "scaled by image"])
-@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+@pytest.mark.parametrize(
+    ("given", "scaled"),
+    [(False, "unscaled"), (True, "scaled"), (False, "scaled by image")],
+    ids=["own", "given", "image"],
+)
 @pytest.mark.parametrize("name", CELLS)
 def test_cell(device: HostDevice, name: str, given: bool, scaled: str, dtype: torch.dtype) -> None:
     case = CELLS[name]

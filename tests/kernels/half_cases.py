@@ -1,4 +1,4 @@
-"""Separable convolutions and cells with hostile arguments, and what must come out."""
+"""Halves of separable convolutions with hostile arguments, and what must come out."""
 
 from __future__ import annotations
 
@@ -75,4 +75,4 @@ def _halves() -> Iterator[Case]:
         yield Case(f"sepconv_half_backward/{name}", "sepconv_half_backward", backward, _half_backward)
 
 
-CELL_CASES: list[Case] = [*_halves()]
+HALF_CASES: list[Case] = [*_halves()]

@@ -68,8 +68,6 @@ class BuildKernels(build_ext):
                 march = [f"-march={level}"] if level else []
                 # The compiler's own choices of vector width and function multiversioning fail silently; see vector.h.
                 compile_one(source, f"-{number}", [*cxx, *march, f"-DENAS_LEVEL=level{number}"])
-        for source in [*sorted((SOURCES / "cpu").glob("*.cpp")), SOURCES / "ops.cpp"]:
-            compile_one(source, "", cxx)
         if nvcc is not None:
             device = [
                 nvcc, "-c", "-std=c++20", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcompiler=-Wall",
@@ -77,8 +75,10 @@ class BuildKernels(build_ext):
             ]  # fmt: skip
             for source in sorted((SOURCES / "cuda").glob("*.cu")):
                 compile_one(source, "-cuda", device)
+        for source in [*sorted((SOURCES / "cpu").glob("*.cpp")), SOURCES / "ops.cpp"]:
+            compile_one(source, "", cxx)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(self._run, reversed(commands)))  # the slow ones stand last
+            list(pool.map(self._run, commands))  # quick ones last
 
         library.parent.mkdir(parents=True, exist_ok=True)
         # nvcc finds its own run-time library, which is linked statically: a machine with a driver needs no toolkit.

@@ -28,9 +28,7 @@ void run_depthwise_gradients(const Tensor& on, const CellBackward<S>& backward, 
 #define ENAS_INSTANTIATE(S)                                                                                      \
   template void run_depthwise_gradients(const Tensor&, const CellBackward<S>&, Phase, int, const WeightWork<S>&, \
                                         const Work&);
-ENAS_INSTANTIATE(float)
-ENAS_INSTANTIATE(double)
-ENAS_INSTANTIATE(BFloat16)
+ENAS_STORAGE_TYPES(ENAS_INSTANTIATE)
 #undef ENAS_INSTANTIATE
 
 }  // namespace enas

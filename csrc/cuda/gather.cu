@@ -59,9 +59,7 @@ int scale_parts(const Cell<S>& cell) {
   template void run_gather_inputs(const Tensor&, const CellBackward<S>&, S*, S*);           \
   template void run_sum_scales(const Tensor&, const CellBackward<S>&, Arithmetic<S>*);      \
   template int scale_parts(const Cell<S>&);
-ENAS_INSTANTIATE(float)
-ENAS_INSTANTIATE(double)
-ENAS_INSTANTIATE(BFloat16)
+ENAS_STORAGE_TYPES(ENAS_INSTANTIATE)
 #undef ENAS_INSTANTIATE
 
 }  // namespace enas

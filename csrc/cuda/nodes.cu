@@ -42,9 +42,7 @@ void run_restore_affine(const Tensor& on, const Cell<S>& cell) {
   template void run_outputs(const Tensor&, const Cell<S>&, S*);      \
   template void run_clear_statistics(const Tensor&, const Cell<S>&); \
   template void run_restore_affine(const Tensor&, const Cell<S>&);
-ENAS_INSTANTIATE(float)
-ENAS_INSTANTIATE(double)
-ENAS_INSTANTIATE(BFloat16)
+ENAS_STORAGE_TYPES(ENAS_INSTANTIATE)
 #undef ENAS_INSTANTIATE
 
 }  // namespace enas

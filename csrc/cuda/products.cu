@@ -29,11 +29,10 @@ void run_products(const Tensor& on, const Cell<S>& cell, Phase phase, int node, 
   });
 }
 
-template Work make_work(const Tensor&, const Cell<float>&);
-template Work make_work(const Tensor&, const Cell<double>&);
-template Work make_work(const Tensor&, const Cell<BFloat16>&);
-template void run_products(const Tensor&, const Cell<float>&, Phase, int, const Work&);
-template void run_products(const Tensor&, const Cell<double>&, Phase, int, const Work&);
-template void run_products(const Tensor&, const Cell<BFloat16>&, Phase, int, const Work&);
+#define ENAS_INSTANTIATE(S)                              \
+  template Work make_work(const Tensor&, const Cell<S>&); \
+  template void run_products(const Tensor&, const Cell<S>&, Phase, int, const Work&);
+ENAS_STORAGE_TYPES(ENAS_INSTANTIATE)
+#undef ENAS_INSTANTIATE
 
 }  // namespace enas

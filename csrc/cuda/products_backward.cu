@@ -84,9 +84,7 @@ void sum_weight_tables(const Tensor& on, const CellBackward<S>& backward, const 
   template void sum_weight_chunks(const Tensor&, const CellBackward<S>&, Phase, int, int, const WeightWork<S>&); \
   template void sum_weight_tables(const Tensor&, const CellBackward<S>&, const WeightWork<S>&,                   \
                                   const WeightTables<Arithmetic<S>>&);
-ENAS_INSTANTIATE(float)
-ENAS_INSTANTIATE(double)
-ENAS_INSTANTIATE(BFloat16)
+ENAS_STORAGE_TYPES(ENAS_INSTANTIATE)
 #undef ENAS_INSTANTIATE
 
 }  // namespace enas

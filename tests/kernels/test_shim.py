@@ -130,7 +130,14 @@ NOT_OF_DEVICES = (
 @pytest.mark.skipif(SANITIZED, reason="it is this one")
 @pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize(
-    "file", ["test_shim.py", "test_native.py", "test_native_cell.py", "test_mixed.py", "test_registration.py"]
+    "file",
+    [
+        "test_native.py",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)  # five minutes in all
+            for name in ("test_shim.py", "test_native_cell.py", "test_mixed.py", "test_registration.py")
+        ),
+    ],
 )
 def test_the_same_under_sanitizers(pytestconfig: pytest.Config, file: str) -> None:
     """All of this file, and the tests of the native kernels, run by the device code under both sanitizers."""

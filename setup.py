@@ -70,7 +70,7 @@ class BuildKernels(build_ext):
                 compile_one(source, f"-{number}", [*cxx, *march, f"-DENAS_LEVEL=level{number}"])
         if nvcc is not None:
             device = [
-                nvcc, "-c", "-std=c++20", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcompiler=-Wall",
+                nvcc, "-c", "-std=c++20", "-O1", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcompiler=-Wall",
                 "--Werror=all-warnings", TARGET, *includes, *ARCHITECTURES,
             ]  # fmt: skip
             for source in sorted((SOURCES / "cuda").glob("*.cu")):

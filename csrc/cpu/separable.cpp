@@ -28,11 +28,11 @@ template <class S, class A = Arithmetic<S>>
 std::array<std::vector<A>, 2> prepare(const Halves& halves, const Tensor& depthwise, const Tensor& pointwise) {
   std::array<std::vector<A>, 2> prepared;
   const int64_t channels = halves.first.channels, taps = int64_t(halves.first.kernel) * halves.first.kernel;
-  for (int half = 0; half < 2; ++half) {
-    prepared[half].resize(level<S>().half_prepared(halves[half]));
-    level<S>().half_prepare(halves[half], pointer<A>(depthwise) + half * taps * channels,
+  parallel(2, [&](int64_t half) {
+    prepared[half].resize(level<S>().half_prepared(halves[int(half)]));
+    level<S>().half_prepare(halves[int(half)], pointer<A>(depthwise) + half * taps * channels,
                             pointer<A>(pointwise) + half * channels * channels, prepared[half].data());
-  }
+  });
   return prepared;
 }
 

@@ -16,37 +16,51 @@ struct Plane {
   const int32_t* columns;  // where tap column dx begins in a row
 };
 
+template <class V, class A>
+inline V load_as(const A* from) {
+  V vector;
+  memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+
+// Few products for each load: then vectors of half a cache line are faster, of which fewer lie across two lines.
+template <class A, int K>
+struct DepthwiseVector {
+  static constexpr int BYTES = K == 3 && VECTOR_BYTES > 32 ? 32 : sizeof(Vector<A>);
+  typedef A type __attribute__((vector_size(BYTES), may_alias));
+};
+
 // R rows of output, `step` pitches of input apart, of `lanes` numbers each.
-template <class A, int K, int R, int step>
+template <class V, class A, int K, int R, int step>
 inline void depthwise_rows(const Plane<A>& in, const A* expanded, int period, A* out, int64_t out_pitch, int lanes) {
-  constexpr int ROWS = (R - 1) * step + K;
+  constexpr int ROWS = (R - 1) * step + K, LANES = sizeof(V) / sizeof(A);
   int phase = 0;
-  for (int lane = 0; lane < lanes; lane += LANES<A>) {
-    Vector<A> sums[R];
+  for (int lane = 0; lane < lanes; lane += LANES) {
+    V sums[R];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sums[r] = Vector<A>{};
+    for (int r = 0; r < R; ++r) sums[r] = V{};
 #pragma GCC unroll 8
     for (int dx = 0; dx < K; ++dx) {
-      Vector<A> taps[K];
+      V taps[K];
 #pragma GCC unroll 8
-      for (int dy = 0; dy < K; ++dy) taps[dy] = load(expanded + (dy * K + dx) * period + phase);
+      for (int dy = 0; dy < K; ++dy) taps[dy] = load_as<V>(expanded + (dy * K + dx) * period + phase);
       const A* column = in.first + in.columns[dx] + lane;
 #pragma GCC unroll 32
       for (int row = 0; row < ROWS; ++row) {
-        const Vector<A> x = load(column + row * in.pitch);
+        const V x = load_as<V>(column + row * in.pitch);
 #pragma GCC unroll 8
         for (int dy = 0; dy < K; ++dy)
           if ((row - dy) % step == 0 && row >= dy && (row - dy) / step < R) sums[(row - dy) / step] += x * taps[dy];
       }
     }
     const int left = lanes - lane;
-    if (left >= LANES<A>) {
+    if (left >= LANES) {
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) store(out + r * out_pitch + lane, sums[r]);
+      for (int r = 0; r < R; ++r) memcpy(out + r * out_pitch + lane, &sums[r], sizeof(V));
     } else {
       for (int r = 0; r < R; ++r) memcpy(out + r * out_pitch + lane, &sums[r], left * sizeof(A));
     }
-    phase += LANES<A>;
+    phase += LANES;
     if (phase == period) phase = 0;
   }
 }
@@ -55,16 +69,17 @@ template <class A, int K, int step>
 inline void depthwise_of(Plane<A> in, int64_t in_step, const A* expanded, int period, A* out, int64_t out_pitch,
                          int rows, int lanes) {
   constexpr int MOST = K == 7 ? 4 : 8;
+  using V = typename DepthwiseVector<A, K>::type;
   while (rows > 0) {
     int done = 1;
     if (rows >= MOST) {
-      depthwise_rows<A, K, MOST, step>(in, expanded, period, out, out_pitch, lanes);
+      depthwise_rows<V, A, K, MOST, step>(in, expanded, period, out, out_pitch, lanes);
       done = MOST;
     } else if (rows >= 4) {
-      depthwise_rows<A, K, 4, step>(in, expanded, period, out, out_pitch, lanes);
+      depthwise_rows<V, A, K, 4, step>(in, expanded, period, out, out_pitch, lanes);
       done = 4;
     } else {
-      depthwise_rows<A, K, 1, step>(in, expanded, period, out, out_pitch, lanes);
+      depthwise_rows<V, A, K, 1, step>(in, expanded, period, out, out_pitch, lanes);
     }
     in.first += done * in_step;
     out += done * out_pitch;

@@ -139,49 +139,38 @@ inline void outer_tile(const A* left, int64_t left_pitch, const A* right, int64_
     for (int q = 0; q < quads; ++q) add_pixels(sums + k * outputs + 4 * q, totals[k][q]);
 }
 
-// The same where whole vectors can be read from `right`: `together` pixels without gaps fill FULL vectors, so that none
-// has to be gathered. A vector that ends one pixel and begins the next is multiplied by a number of each.
-constexpr int FULL = 5;
-
-template <class A, int together>
+// The same where a pixel of `right` fills `full` vectors and has `part` numbers more: no pixel has to be gathered.
+template <class A, int depths, int full, int part>
 inline void outer_full_tile(const A* left, int64_t left_pitch, const A* right, int64_t right_pitch, int pixels, A* sums,
                             int outputs, Ahead& ahead) {
-  constexpr int WIDTH = FULL * LANES<A> / together;  // of one pixel
-  static_assert(WIDTH >= LANES<A>);
-  Vector<A> totals[4][FULL];
+  typedef A Part __attribute__((vector_size((part ? part : 4) * sizeof(A)), may_alias));
+  Vector<A> totals[depths][full];
+  Part parts[depths];
 #pragma GCC unroll 8
-  for (int k = 0; k < 4; ++k)
+  for (int k = 0; k < depths; ++k) {
 #pragma GCC unroll 8
-    for (int v = 0; v < FULL; ++v) totals[k][v] = Vector<A>{};
-  int pixel = 0;
-  for (; pixel + together <= pixels; pixel += together) {
+    for (int v = 0; v < full; ++v) totals[k][v] = Vector<A>{};
+    parts[k] = Part{};
+  }
+  for (int pixel = 0; pixel < pixels; ++pixel) {
     ahead.touch();
-    Vector<A> row[FULL];
+    Vector<A> row[full];
+    Part last{};
 #pragma GCC unroll 8
-    for (int v = 0; v < FULL; ++v) row[v] = load(right + pixel * right_pitch + v * LANES<A>);
+    for (int v = 0; v < full; ++v) row[v] = load(right + pixel * right_pitch + v * LANES<A>);
+    if constexpr (part) memcpy(&last, right + pixel * right_pitch + full * LANES<A>, sizeof last);
 #pragma GCC unroll 8
-    for (int k = 0; k < 4; ++k) {
-      Vector<A> number[together];
+    for (int k = 0; k < depths; ++k) {
+      const A number = left[pixel * left_pitch + k];
 #pragma GCC unroll 8
-      for (int j = 0; j < together; ++j) number[j] = broadcast(left[(pixel + j) * left_pitch + k]);
-#pragma GCC unroll 8
-      for (int v = 0; v < FULL; ++v) {
-        const int first = v * LANES<A> / WIDTH, last = ((v + 1) * LANES<A> - 1) / WIDTH;
-        Vector<A> factor = number[first];
-        if (first != last) {
-          typename VectorOf<A>::Mask begun;
-          for (int lane = 0; lane < LANES<A>; ++lane) begun[lane] = v * LANES<A> + lane < last * WIDTH ? -1 : 0;
-          factor = begun ? number[first] : number[last];
-        }
-        totals[k][v] += factor * row[v];
-      }
+      for (int v = 0; v < full; ++v) totals[k][v] += broadcast(number) * row[v];
+      if constexpr (part) parts[k] += number * last;
     }
   }
-  for (int k = 0; k < 4; ++k) {
-    for (int v = 0; v < FULL; ++v)
-      for (int lane = 0; lane < LANES<A>; ++lane) sums[k * outputs + (v * LANES<A> + lane) % WIDTH] += totals[k][v][lane];
-    for (int rest = pixel; rest < pixels; ++rest)
-      for (int n = 0; n < WIDTH; ++n) sums[k * outputs + n] += left[rest * left_pitch + k] * right[rest * right_pitch + n];
+  for (int k = 0; k < depths; ++k) {
+    A* to = sums + k * outputs;
+    for (int v = 0; v < full; ++v) store(to + v * LANES<A>, load(to + v * LANES<A>) + totals[k][v]);
+    for (int lane = 0; lane < part; ++lane) to[full * LANES<A> + lane] += parts[k][lane];
   }
 }
 
@@ -189,16 +178,18 @@ inline void outer_full_tile(const A* left, int64_t left_pitch, const A* right, i
 template <class A>
 inline void outer(const A* left, int64_t left_pitch, int depth, const A* right, int64_t right_pitch, int outputs,
                   int pixels, A* sums, Ahead& ahead) {
-  if (2 * outputs == FULL * LANES<A> && right_pitch == outputs) {
-    for (int k = 0; k < depth; k += 4)
-      outer_full_tile<A, 2>(left + k, left_pitch, right, right_pitch, pixels, sums + k * outputs, outputs, ahead);
-    return;
-  }
   int begin = 0;
-  for (; begin + FULL * LANES<A> <= outputs; begin += FULL * LANES<A>)
+  for (; begin + 5 * LANES<A> <= outputs; begin += 5 * LANES<A>)
     for (int k = 0; k < depth; k += 4)
-      outer_full_tile<A, 1>(left + k, left_pitch, right + begin, right_pitch, pixels, sums + k * outputs + begin, outputs,
-                             ahead);
+      outer_full_tile<A, 4, 5, 0>(left + k, left_pitch, right + begin, right_pitch, pixels, sums + k * outputs + begin,
+                                  outputs, ahead);
+  if constexpr (LANES<A> == 16)
+    if (outputs - begin == 40 && depth % 8 == 0) {
+      for (int k = 0; k < depth; k += 8)
+        outer_full_tile<A, 8, 2, 8>(left + k, left_pitch, right + begin, right_pitch, pixels,
+                                    sums + k * outputs + begin, outputs, ahead);
+      return;
+    }
   for (int n = begin; n < outputs; n += 4 * QUADS) {
     const int quads = (outputs - n) / 4;
     for (int k = 0; k < depth; k += 4) {

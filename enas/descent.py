@@ -50,7 +50,7 @@ class Descent:
             (others if name.endswith(("gain", "bias")) and not decay_norms else decayed).append(parameter)
         groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         self._optimiser = torch.optim.SGD(
-            [group for group in groups if group["params"]], lr=0.0, momentum=momentum, nesterov=nesterov, foreach=True
+            [group for group in groups if group["params"]], lr=0.0, momentum=momentum, nesterov=nesterov, fused=True
         )
         self._clip = clip
         self.finite = torch.ones((), dtype=torch.bool, device=self._parameters[0].device)
@@ -58,8 +58,11 @@ class Descent:
 
     def step(self, loss: Tensor, rate: float) -> Tensor:
         """Differentiate `loss` and move the weights at the learning rate `rate`; returns the gradient's norm."""
-        self._optimiser.zero_grad(set_to_none=False)
+        self._optimiser.zero_grad()  # so that what backward makes is taken over, not added to zeros
         loss.backward()  # type: ignore[no-untyped-call]
+        for parameter in self._parameters:
+            if parameter.grad is None:  # no sampled child used it
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         if self._clip is not None:

@@ -36,6 +36,15 @@ def half_tensors(channels: int, outputs: int, kernel: int, height: int, width: i
     return [*tensors, normal(2, 2, channels, seed=3)] if affine else tensors
 
 
+def test_what_is_not_a_number_stays_so() -> None:
+    x, depthwise, pointwise = half_tensors(20, 20, 3, 5, 4, affine=False)
+    x[0, 0, 2, 1, 7] = float("nan")
+    z, _ = native.sepconv_half(x, None, depthwise, pointwise, 1, 1)
+    expected = torch.zeros_like(z, dtype=torch.bool)
+    expected[0, 0, 1:4, 0:3] = True  # all pixels whose window holds it
+    assert torch.equal(z.isnan(), expected)
+
+
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 @pytest.mark.parametrize("kernel", [3, 5, 7])

@@ -58,7 +58,7 @@ inline void put_stored(S* to, T value) {
 }
 template <class T>
 inline T positive(T value) {
-  return value > T{} ? value : T{};
+  return value < T{} ? T{} : value;  // a NaN stays one, as in torch
 }
 
 // body.operator()<T>(i, phase) for all i of [0, size), T a vector or, at the end, a number; `phase` is the place of i in

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "checks.h"
 #include "layout.h"
 
 namespace enas {
@@ -52,7 +53,7 @@ struct MixedCell {
       STD_TORCH_CHECK(input0.size(axis) == input1.size(axis), "both inputs must have one size");
     for (const Tensor* input : {&input0, &input1})
       STD_TORCH_CHECK(input->size(0) == children || input->size(0) == 1, "an input has all children, or one for all");
-    STD_TORCH_CHECK(stride == 1 || stride == 2, "stride must be 1 or 2");
+    check_stride(stride);
     STD_TORCH_CHECK(mixing.dim() == 2 && mixing.size(1) == int64_t(operations.size()), "mixing must be [E, O]");
     for (; int64_t(edges.size()) < mixing.size(0); ++nodes)
       for (int source = 0; source < nodes + 2; ++source) edges.push_back({nodes, source, source < 2 ? stride : 1});

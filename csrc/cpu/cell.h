@@ -3,6 +3,7 @@
 #include <array>
 #include <map>
 
+#include "../checks.h"
 #include "batch.h"
 
 namespace enas {
@@ -95,7 +96,7 @@ struct Cell {
     for (const Tensor* input : {&call.input0, &call.input1})
       STD_TORCH_CHECK(input->size(0) == children || input->size(0) == 1, "an input has M = 1 or that of routes");
     STD_TORCH_CHECK(call.input0.scalar_type() == x.scalar_type(), "both inputs must have one type");
-    STD_TORCH_CHECK(call.stride == 1 || call.stride == 2, "stride must be 1 or 2");
+    check_stride(call.stride);
     nodes = edges / 2;
     batch = x.size(1);
     height = int(x.size(2));

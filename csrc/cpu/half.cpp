@@ -1,21 +1,15 @@
 // sepconv_half on the CPU.
+#include "../checks.h"
 #include "batch.h"
 
 namespace {
 using namespace enas;
 
-Half half_of(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise, int64_t stride, int64_t dilation) {
-  check_images(x);
-  check_weights(x, {&depthwise, &pointwise});
-  const int64_t kernel = depthwise.size(0), channels = x.size(4);
-  STD_TORCH_CHECK(depthwise.dim() == 3 && depthwise.size(1) == kernel && depthwise.size(2) == channels,
-                  "depthwise must be [k, k, C]");
-  STD_TORCH_CHECK(kernel == 3 || kernel == 5 || kernel == 7, "k must be 3, 5 or 7");
-  STD_TORCH_CHECK(pointwise.dim() == 2 && pointwise.size(0) == channels, "pointwise must be [C, C']");
-  STD_TORCH_CHECK(stride == 1 || stride == 2, "stride must be 1 or 2");
-  STD_TORCH_CHECK(dilation == 1 || dilation == 2, "dilation must be 1 or 2");
-  return {int(x.size(2)), int(x.size(3)),  int(channels), int(pointwise.size(1)),
-          int(kernel),    int(stride),     int(dilation)};
+Half half_of(const Tensor& x, const std::optional<Tensor>& affine, const Tensor& depthwise, const Tensor& pointwise,
+             int64_t stride, int64_t dilation) {
+  check_half(x, affine, depthwise, pointwise, stride, dilation);
+  return {int(x.size(2)),         int(x.size(3)), int(x.size(4)), int(pointwise.size(1)),
+          int(depthwise.size(0)), int(stride),    int(dilation)};
 }
 
 template <class S>
@@ -97,7 +91,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& dz, const Tens
 
 std::tuple<Tensor, Tensor> sepconv_half(const Tensor& x, const std::optional<Tensor>& affine, const Tensor& depthwise,
                                         const Tensor& pointwise, int64_t stride, int64_t dilation) {
-  const Half half = half_of(x, depthwise, pointwise, stride, dilation);
+  const Half half = half_of(x, affine, depthwise, pointwise, stride, dilation);
   return dispatch(x, [&]<class S>() { return forward<S>(x, affine, depthwise, pointwise, half); });
 }
 
@@ -105,7 +99,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sepconv_half_backward(const Tensor& d
                                                                  const std::optional<Tensor>& affine,
                                                                  const Tensor& depthwise, const Tensor& pointwise,
                                                                  int64_t stride, int64_t dilation) {
-  const Half half = half_of(x, depthwise, pointwise, stride, dilation);
+  const Half half = half_of(x, affine, depthwise, pointwise, stride, dilation);
   return dispatch(x, [&]<class S>() { return backward<S>(dz, x, affine, depthwise, pointwise, half); });
 }
 }  // namespace

@@ -1,6 +1,7 @@
 // A doubled separable convolution on the CPU.
 #include <array>
 
+#include "../checks.h"
 #include "batch.h"
 
 namespace {
@@ -11,14 +12,10 @@ struct Halves {
   const Half& operator[](int half) const { return half ? second : first; }
 };
 
-Halves halves_of(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise, const Tensor& gain, int64_t stride) {
-  check_images(x);
-  check_weights(x, {&depthwise, &pointwise, &gain});
+Halves halves_of(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise, const Tensor& gain,
+                 const Tensor& bias, int64_t stride) {
+  check_separable(x, depthwise, pointwise, gain, bias, stride);
   const int channels = int(x.size(4)), kernel = int(depthwise.size(1));
-  STD_TORCH_CHECK(depthwise.dim() == 4 && depthwise.size(0) == 2 && depthwise.size(3) == channels,
-                  "depthwise must be [2, k, k, C]");
-  STD_TORCH_CHECK(kernel == 3 || kernel == 5 || kernel == 7, "k must be 3, 5 or 7");
-  STD_TORCH_CHECK(stride == 1 || stride == 2, "stride must be 1 or 2");
   const Half first{int(x.size(2)), int(x.size(3)), channels, channels, kernel, int(stride), 1};
   return {first, {first.out_height(), first.out_width(), channels, channels, kernel, 1, 1}};
 }
@@ -170,7 +167,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
 std::tuple<Tensor, Tensor, Tensor> separable(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise,
                                              const Tensor& gain, const Tensor& bias,
                                              const std::optional<Tensor>& statistics, int64_t stride, int64_t slots) {
-  const Halves halves = halves_of(x, depthwise, pointwise, gain, stride);
+  const Halves halves = halves_of(x, depthwise, pointwise, gain, bias, stride);
   return dispatch(x, [&]<class S>() {
     return forward<S>(x, depthwise, pointwise, gain, bias, statistics, halves, slots);
   });
@@ -181,7 +178,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> separable_backward(const Tens
                                                                       const Tensor& gain, const Tensor& bias,
                                                                       int64_t stride, const Tensor& saved,
                                                                       const Tensor& used, bool given) {
-  const Halves halves = halves_of(x, depthwise, pointwise, gain, stride);
+  const Halves halves = halves_of(x, depthwise, pointwise, gain, bias, stride);
   return dispatch(x, [&]<class S>() {
     return backward<S>(grad, x, depthwise, pointwise, gain, bias, saved, used, given, halves);
   });

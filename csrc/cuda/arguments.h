@@ -1,5 +1,6 @@
 // From the arguments of `cell` and `cell_backward` to what the kernels know of them.
 #pragma once
+#include "../checks.h"
 #include "phases.h"
 
 namespace enas {
@@ -33,7 +34,7 @@ Cell<S> cell_of(const Tensor& input0, const Tensor& input1, const Tensor& routes
   STD_TORCH_CHECK(edges >= 2 && edges % 2 == 0 && edges <= MOST_EDGES, "a cell has 2 to ", MOST_EDGES,
                   " edges, two for each node");
   STD_TORCH_CHECK(children * (2 + edges / 2) < 65536, "too many children in one call");
-  STD_TORCH_CHECK(stride == 1 || stride == 2, "stride must be 1 or 2");
+  check_stride(stride);
   STD_TORCH_CHECK(int64_t(block.size()) == 2 + edges / 2 && loose_row.size() == 2,
                   "block must name every slot, loose_row two");
   Cell<S> cell{};

@@ -1,5 +1,6 @@
 // Separable convolutions on CUDA: cells of one edge. Of a half it is the edge's first half; of a doubled one the edge's
 // node is the output.
+#include "../checks.h"
 #include "gather.h"
 #include "nodes.h"
 
@@ -30,23 +31,9 @@ Cell<S> cell_of(const Tensor& x, const std::optional<Tensor>& affine, const Tens
   return cell;
 }
 
-void check(const Tensor& x, const std::optional<Tensor>& affine, const Tensor& depthwise, const Tensor& pointwise,
-           int64_t stride, int64_t dilation) {
-  check_images(x);
-  check_weights(x, {&depthwise, &pointwise});
-  const int64_t kernel = depthwise.size(0), channels = x.size(4);
-  STD_TORCH_CHECK(depthwise.dim() == 3 && depthwise.size(1) == kernel && depthwise.size(2) == channels,
-                  "depthwise must be [k, k, C]");
-  STD_TORCH_CHECK(kernel == 3 || kernel == 5 || kernel == 7, "k must be 3, 5 or 7");
-  STD_TORCH_CHECK(pointwise.dim() == 2 && pointwise.size(0) == channels, "pointwise must be [C, C']");
-  STD_TORCH_CHECK(stride == 1 || stride == 2, "stride must be 1 or 2");
-  STD_TORCH_CHECK(dilation == 1 || dilation == 2, "dilation must be 1 or 2");
-  if (affine.has_value()) check_weights(x, {&*affine});
-}
-
 std::tuple<Tensor, Tensor> sepconv_half(const Tensor& x, const std::optional<Tensor>& affine, const Tensor& depthwise,
                                         const Tensor& pointwise, int64_t stride, int64_t dilation) {
-  check(x, affine, depthwise, pointwise, stride, dilation);
+  check_half(x, affine, depthwise, pointwise, stride, dilation);
   return dispatch(x, [&]<class S>() {
     Cell<S> cell = cell_of<S>(x, affine, depthwise, pointwise, stride, dilation);
     Tensor z = empty(x, {x.size(0), x.size(1), cell.out.height, cell.out.width, cell.outputs});
@@ -63,7 +50,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sepconv_half_backward(const Tensor& d
                                                                  const std::optional<Tensor>& affine,
                                                                  const Tensor& depthwise, const Tensor& pointwise,
                                                                  int64_t stride, int64_t dilation) {
-  check(x, affine, depthwise, pointwise, stride, dilation);
+  check_half(x, affine, depthwise, pointwise, stride, dilation);
   return dispatch(x, [&]<class S>() {
     using A = Arithmetic<S>;
     CellBackward<S> backward{};
@@ -95,13 +82,8 @@ template <class S>
 Cell<S> cell_of(const Tensor& x, const Tensor& depthwise, const Tensor& pointwise, const Tensor& gain,
                 const Tensor& bias, int64_t stride) {
   using A = Arithmetic<S>;
-  check_images(x);
-  check_weights(x, {&depthwise, &pointwise, &gain, &bias});
+  check_separable(x, depthwise, pointwise, gain, bias, stride);
   const int channels = int(x.size(4)), kernel = int(depthwise.size(1));
-  STD_TORCH_CHECK(depthwise.dim() == 4 && depthwise.size(0) == 2 && depthwise.size(3) == channels,
-                  "depthwise must be [2, k, k, C]");
-  STD_TORCH_CHECK(kernel == 3 || kernel == 5 || kernel == 7, "k must be 3, 5 or 7");
-  STD_TORCH_CHECK(stride == 1 || stride == 2, "stride must be 1 or 2");
   Cell<S> cell{};
   cell.only = {0, SEPARABLE_3, 0};
   cell.children = int(x.size(0));

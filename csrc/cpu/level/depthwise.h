@@ -5,7 +5,7 @@
 // of both. With stride 2 a row holds its even columns first and its odd ones after them, so that every tap of every
 // output still reads neighbours.
 #pragma once
-#include "vector.h"
+#include "elementwise.h"
 
 namespace enas::ENAS_LEVEL {
 
@@ -15,13 +15,6 @@ struct Plane {
   int64_t pitch;           // from an input row to the one that the next tap below reads
   const int32_t* columns;  // where tap column dx begins in a row
 };
-
-template <class V, class A>
-inline V load_as(const A* from) {
-  V vector;
-  memcpy(&vector, from, sizeof vector);
-  return vector;
-}
 
 // Few products for each load: then vectors of half a cache line are faster, of which fewer lie across two lines.
 template <class A, int K>
@@ -43,11 +36,11 @@ inline void depthwise_rows(const Plane<A>& in, const A* expanded, int period, A*
     for (int dx = 0; dx < K; ++dx) {
       V taps[K];
 #pragma GCC unroll 8
-      for (int dy = 0; dy < K; ++dy) taps[dy] = load_as<V>(expanded + (dy * K + dx) * period + phase);
+      for (int dy = 0; dy < K; ++dy) taps[dy] = get<V>(expanded + (dy * K + dx) * period + phase);
       const A* column = in.first + in.columns[dx] + lane;
 #pragma GCC unroll 32
       for (int row = 0; row < ROWS; ++row) {
-        const V x = load_as<V>(column + row * in.pitch);
+        const V x = get<V>(column + row * in.pitch);
 #pragma GCC unroll 8
         for (int dy = 0; dy < K; ++dy)
           if ((row - dy) % step == 0 && row >= dy && (row - dy) / step < R) sums[(row - dy) / step] += x * taps[dy];
@@ -56,7 +49,7 @@ inline void depthwise_rows(const Plane<A>& in, const A* expanded, int period, A*
     const int left = lanes - lane;
     if (left >= LANES) {
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) memcpy(out + r * out_pitch + lane, &sums[r], sizeof(V));
+      for (int r = 0; r < R; ++r) put(out + r * out_pitch + lane, sums[r]);
     } else {
       for (int r = 0; r < R; ++r) memcpy(out + r * out_pitch + lane, &sums[r], left * sizeof(A));
     }

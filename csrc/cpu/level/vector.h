@@ -60,10 +60,6 @@ template <class A>
 inline Vector<A> broadcast(A number) {
   return Vector<A>{} + number;
 }
-template <class A>
-inline Vector<A> maximum(Vector<A> a, Vector<A> b) {
-  return a > b ? a : b;
-}
 
 // Memory that will be asked for soon, called up a line at a time by the loops that compute: they leave the memory idle,
 // and the loops that only move data wait for it. Addresses past the end of an array are harmless.
@@ -162,12 +158,6 @@ inline Vector<A> spread(Vector<A> pixels) {
   typename VectorOf<A>::Mask mask;
   for (int lane = 0; lane < LANES<A>; ++lane) mask[lane] = (lane & ~3) + channel;
   return __builtin_shuffle(pixels, mask);
-}
-
-// Four channels of pixel `pixel`.
-template <class A>
-inline void store_four(A* to, const Vector<A>& pixels, int pixel) {
-  memcpy(to, reinterpret_cast<const A*>(&pixels) + 4 * pixel, 4 * sizeof(A));
 }
 
 // The sum over the pixels of each of the four channels.

@@ -2,6 +2,7 @@
 // their order, in double or in fixed blocks, so that no result depends on the number of threads.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -32,11 +33,29 @@ inline A* thread_scratch(int64_t numbers) {
   return reinterpret_cast<A*>(buffer.memory);
 }
 
-// f(job) for all jobs, spread over threads.
+// f(job) for all jobs, spread over threads: each has its share, and then helps with what others have left. Where jobs differ
+// (children of other operations) or a core is taken away for a while, nobody waits for the slowest.
 template <class F>
 inline void parallel(int64_t jobs, F f) {
-  torch::stable::parallel_for(0, jobs, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t job = begin; job < end; ++job) f(job);
+  const int64_t shares = std::min<int64_t>(jobs, torch::stable::get_num_threads());
+  if (shares <= 1) {
+    for (int64_t job = 0; job < jobs; ++job) f(job);
+    return;
+  }
+  struct alignas(64) Share {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  std::vector<Share> share(shares);
+  for (int64_t i = 0; i < shares; ++i) {
+    share[i].next = i * jobs / shares;
+    share[i].end = (i + 1) * jobs / shares;
+  }
+  torch::stable::parallel_for(0, shares, 1, [&](int64_t own, int64_t) {
+    for (int64_t i = 0; i < shares; ++i) {
+      Share& from = share[(own + i) % shares];
+      for (int64_t job; (job = from.next.fetch_add(1, std::memory_order_relaxed)) < from.end;) f(job);
+    }
   });
 }
 

@@ -6,25 +6,59 @@ Statistics and the tensors kept for backward are outputs of the operations and c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def register() -> None:
     """Tell autograd; the library has to be loaded."""
-    operations: dict[str, tuple[Callable[..., None], Callable[..., Any]]] = {
-        "null": (_keep_nothing, _null),
-        "cell": (_keep_cell, _cell),
-        "mixed_cell": (_keep_mixed_cell, _mixed_cell),
-        "sepconv_half": (_keep_sepconv_half, _sepconv_half),
-        "separable": (_keep_separable, _separable),
-        "pointwise_norm": (_keep_pointwise_norm, _pointwise_norm),
-        "convolution_norm": (_keep_convolution_norm, _convolution_norm),
-    }
-    for name, (keep, backward) in operations.items():
-        torch.library.register_autograd(f"enas::{name}", backward, setup_context=keep)
+    for name, gradient in GRADIENTS.items():
+        torch.library.register_autograd(f"enas::{name}", gradient.backward, setup_context=gradient.keep)
+
+
+def call(name: str, *inputs: Any) -> Any:
+    """Do what `torch.ops.enas.<name>(*inputs)` does, with a graph that is made faster.
+
+    The graph of an operation with registered gradients costs 0.06 ms a pass (torch 2.13), a tenth of a small separable
+    convolution; a function of our own costs a third of that. Tracers are given the registered operation.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return getattr(torch.ops.enas, name)(*inputs)
+    return _Node.apply(*_spread(inputs, GRADIENTS[name].weights), name, len(inputs))  # type: ignore[no-untyped-call]
+
+
+class _Node(torch.autograd.Function):
+    """Any of the operations. Autograd looks for tensors among the arguments, not within lists: these are spread out."""
+
+    @staticmethod
+    def forward(ctx: Any, *spread: Any) -> Any:
+        *flat, name, count = spread
+        ctx.gradient = GRADIENTS[name]
+        inputs = _gathered(flat, ctx.gradient.weights, count)
+        outputs = getattr(torch.ops.enas, name)(*inputs)
+        ctx.gradient.keep(ctx, inputs, outputs)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        return (*_spread(ctx.gradient.backward(ctx, *grads), ctx.gradient.weights), None, None)
+
+
+def _spread(values: tuple[Any, ...], place: int | None) -> tuple[Any, ...]:
+    """`values` with the list at `place` written out."""
+    return values if place is None else (*values[:place], *values[place], *values[place + 1 :])
+
+
+def _gathered(values: list[Any], place: int | None, count: int) -> tuple[Any, ...]:
+    """The `count` values that were spread."""
+    if place is None:
+        return tuple(values)
+    end = len(values) - (count - place - 1)
+    return (*values[:place], values[place:end], *values[end:])
 
 
 def _keep(ctx: Any, tensors: tuple[Tensor | None, ...], constant: tuple[Tensor, ...]) -> None:
@@ -38,8 +72,8 @@ def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     pass
 
 
-def _null(ctx: Any, grad: Tensor) -> Tensor:
-    return grad
+def _null(ctx: Any, grad: Tensor) -> tuple[Tensor]:
+    return (grad,)
 
 
 def _keep_cell(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -134,3 +168,22 @@ def _convolution_norm(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...
     wanted = ctx.needs_input_grad[0]  # the first convolution of a network reads images
     dx, *gradients = torch.ops.enas.convolution_norm_backward(grad.contiguous(), *ctx.saved_tensors, ctx.given, wanted)
     return (dx if wanted else None, *gradients, None)
+
+
+class Gradient(NamedTuple):
+    """What an operation keeps for backward, its backward pass, and which of its arguments is a list of weights."""
+
+    keep: Callable[..., None]
+    backward: Callable[..., Any]
+    weights: int | None = None
+
+
+GRADIENTS = {
+    "null": Gradient(_keep_nothing, _null),
+    "cell": Gradient(_keep_cell, _cell, weights=3),
+    "mixed_cell": Gradient(_keep_mixed_cell, _mixed_cell, weights=3),
+    "sepconv_half": Gradient(_keep_sepconv_half, _sepconv_half),
+    "separable": Gradient(_keep_separable, _separable),
+    "pointwise_norm": Gradient(_keep_pointwise_norm, _pointwise_norm),
+    "convolution_norm": Gradient(_keep_convolution_norm, _convolution_norm),
+}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from enas.kernels import gradients, shapes
 from enas.kernels.augmentation import Changes
 from enas.kernels.interface import CellWeights, Pointwise, Statistics
 from enas.kernels.mixed import MixedWeights, count_slots
@@ -35,8 +36,6 @@ def load() -> str | None:
         return f"the native kernels cannot be loaded ({' '.join(str(error).split())})"
     if not all(hasattr(torch.ops.enas, name) for name in _names()):
         return "the native kernels are those of another version of enas, which has to be installed again"
-    from enas.kernels import gradients, shapes
-
     shapes.register()
     gradients.register()
     return None
@@ -60,7 +59,7 @@ def _names() -> list[str]:
 
 def null(x: Tensor) -> Tensor:
     """See `reference.null`."""
-    copy: Tensor = torch.ops.enas.null(x)
+    copy: Tensor = gradients.call("null", x)
     return copy
 
 
@@ -103,7 +102,8 @@ def cell(
     slots = 0
     if _differentiable(input0, input1, scale, *tensors):
         slots = torch.ops.enas.cell_slots(routes, stride) if routes.device.type == "cpu" else full_slots(routes)
-    out, _, used = torch.ops.enas.cell(
+    out, _, used = gradients.call(
+        "cell",
         input0.contiguous(),
         input1.contiguous(),
         routes,
@@ -136,7 +136,8 @@ def mixed_cell(
     """See `mixed.mixed_cell`."""
     tensors = [tensor.contiguous() for tensor in weights.tensors()]
     wanted = _differentiable(input0, input1, mixing, *tensors)
-    out, _, used = torch.ops.enas.mixed_cell(
+    out, _, used = gradients.call(
+        "mixed_cell",
         input0.contiguous(),
         input1.contiguous(),
         mixing.contiguous(),
@@ -153,8 +154,14 @@ def sepconv_half(
     x: Tensor, affine: Tensor | None, depthwise: Tensor, pointwise: Tensor, stride: int = 1, dilation: int = 1
 ) -> tuple[Tensor, Tensor]:
     """See `reference.sepconv_half`."""
-    z, statistics = torch.ops.enas.sepconv_half(
-        x.contiguous(), _contiguous(affine), depthwise.contiguous(), pointwise.contiguous(), stride, dilation
+    z, statistics = gradients.call(
+        "sepconv_half",
+        x.contiguous(),
+        _contiguous(affine),
+        depthwise.contiguous(),
+        pointwise.contiguous(),
+        stride,
+        dilation,
     )
     return z, statistics
 
@@ -171,7 +178,7 @@ def separable(
     """See `reference.separable`."""
     weights = [tensor.contiguous() for tensor in (depthwise, pointwise, gain, bias)]
     slots = SEPARABLE_SLOTS if _differentiable(x, *weights) else 0
-    out, _, used = torch.ops.enas.separable(x.contiguous(), *weights, _contiguous(statistics), stride, slots)
+    out, _, used = gradients.call("separable", x.contiguous(), *weights, _contiguous(statistics), stride, slots)
     return out, Statistics(used)
 
 
@@ -190,7 +197,7 @@ def convolution_norm(
 ) -> tuple[Tensor, Statistics]:
     """See `reference.convolution_norm`."""
     weights = (tensor.contiguous() for tensor in (kernel, gain, bias))
-    out, _, used = torch.ops.enas.convolution_norm(inputs.contiguous(), *weights, _contiguous(statistics))
+    out, _, used = gradients.call("convolution_norm", inputs.contiguous(), *weights, _contiguous(statistics))
     return out, Statistics(used)
 
 
@@ -198,7 +205,7 @@ def _pointwise(
     inputs: Tensor, weights: Pointwise, statistics: Tensor | None, reduced: bool
 ) -> tuple[Tensor, Statistics]:
     row = (tensor[0].contiguous() for tensor in weights)
-    out, _, used = torch.ops.enas.pointwise_norm(inputs.contiguous(), *row, _contiguous(statistics), reduced)
+    out, _, used = gradients.call("pointwise_norm", inputs.contiguous(), *row, _contiguous(statistics), reduced)
     return out, Statistics(used)
 
 

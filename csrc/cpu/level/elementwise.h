@@ -92,12 +92,20 @@ inline void sum_pairs_of(int64_t size, int channels, A* first, A* second, F pair
       pair.template operator()<Vector<A>>(i + v * LANES<A>, v * LANES<A>, one[v], two[v]);
   }
   for (int channel = 0; channel < channels; ++channel) first[channel] = second[channel] = A(0);
-  for (int v = 0, channel = 0; v < vectors; ++v)
-    for (int lane = 0; lane < LANES<A>; ++lane) {
-      first[channel] += one[v][lane];
-      second[channel] += two[v][lane];
-      if (++channel == channels) channel = 0;
+  if (channels % LANES<A> == 0) {  // whole vectors: the images may be so small that this counts
+    for (int v = 0, channel = 0; v < vectors; ++v) {
+      store(first + channel, load(first + channel) + one[v]);
+      store(second + channel, load(second + channel) + two[v]);
+      if ((channel += LANES<A>) == channels) channel = 0;
     }
+  } else {
+    for (int v = 0, channel = 0; v < vectors; ++v)
+      for (int lane = 0; lane < LANES<A>; ++lane) {
+        first[channel] += one[v][lane];
+        second[channel] += two[v][lane];
+        if (++channel == channels) channel = 0;
+      }
+  }
   for (int phase = 0, channel = 0; i < size; ++i, ++phase) {
     pair.template operator()<A>(i, phase, first[channel], second[channel]);
     if (++channel == channels) channel = 0;

@@ -9,6 +9,8 @@ namespace enas::ENAS_LEVEL {
 
 constexpr int GROUPS = VECTOR_BYTES == 64 ? 4 : 2;
 constexpr int QUADS = 5;
+// Of an image too small for such a tile: one vector of pixels by more channels, or each sum would wait for the last.
+constexpr int FEW_QUADS = 8;
 
 template <class A, int groups, int quads>
 inline void product_tile(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
@@ -59,9 +61,10 @@ template <class A, int quads>
 inline void product_columns(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
                             const int32_t* places, int pixels, bool add, Ahead& ahead) {
   int pixel = 0;
-  for (; pixel + GROUPS * PIXELS<A> <= pixels; pixel += GROUPS * PIXELS<A>)
-    product_tile<A, GROUPS, quads>(in + pixel * in_pitch, in_pitch, depth, weights, outputs, out, places + pixel, add,
-                                    ahead);
+  if constexpr (quads <= QUADS)
+    for (; pixel + GROUPS * PIXELS<A> <= pixels; pixel += GROUPS * PIXELS<A>)
+      product_tile<A, GROUPS, quads>(in + pixel * in_pitch, in_pitch, depth, weights, outputs, out, places + pixel, add,
+                                      ahead);
   for (; pixel + PIXELS<A> <= pixels; pixel += PIXELS<A>)
     product_tile<A, 1, quads>(in + pixel * in_pitch, in_pitch, depth, weights, outputs, out, places + pixel, add,
                                     ahead);
@@ -83,12 +86,15 @@ inline void product_columns(const A* in, int64_t in_pitch, int depth, const A* w
 template <class A>
 inline void product(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
                     const int32_t* places, int pixels, bool add, Ahead& ahead) {
-  for (int n = 0; n < outputs; n += 4 * QUADS) {
+  const bool few = pixels < GROUPS * PIXELS<A>;
+  for (int n = 0; n < outputs;) {
     const int quads = (outputs - n) / 4;
     const auto columns = [&]<int count>() {
       product_columns<A, count>(in, in_pitch, depth, weights + n, outputs, out + n, places, pixels, add, ahead);
+      n += 4 * count;
     };
-    if (quads >= 5) columns.template operator()<5>();
+    if (few && quads >= FEW_QUADS) columns.template operator()<FEW_QUADS>();
+    else if (quads >= 5) columns.template operator()<5>();
     else if (quads == 4) columns.template operator()<4>();
     else if (quads == 3) columns.template operator()<3>();
     else if (quads == 2) columns.template operator()<2>();

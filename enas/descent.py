@@ -56,13 +56,24 @@ class Descent:
         self.finite = torch.ones((), dtype=torch.bool, device=self._parameters[0].device)
         """False once a loss or a gradient was not finite; a tensor, so that reading it can wait."""
 
-    def step(self, loss: Tensor, rate: float) -> Tensor:
-        """Differentiate `loss` and move the weights at the learning rate `rate`; returns the gradient's norm."""
+    def step(self, loss: Tensor, rate: float | Tensor) -> Tensor:
+        """Differentiate `loss` and move the weights at the learning rate `rate`; returns the gradient's norm.
+
+        A rate that changes between the replays of a captured step has to be a tensor [], float32 on CUDA.
+        """
+        self.differentiate(loss)
+        return self.move(loss, rate)
+
+    def differentiate(self, loss: Tensor) -> None:
+        """The first half of a step: the gradients."""
         self._optimiser.zero_grad()  # so that what backward makes is taken over, not added to zeros
         loss.backward()  # type: ignore[no-untyped-call]
         for parameter in self._parameters:
             if parameter.grad is None:  # no sampled child used it
                 parameter.grad = torch.zeros_like(parameter)
+
+    def move(self, loss: Tensor, rate: float | Tensor) -> Tensor:
+        """The second half of a step: clip, move the weights, and keep in mind whether all was finite."""
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         if self._clip is not None:

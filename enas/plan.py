@@ -69,6 +69,10 @@ class Limits:
     params: int | None = None
     macs: int | None = None
 
+    def bind(self, space: SearchSpace) -> bool:
+        """Whether a sampled row of `space` may be refused."""
+        return space.constrained or self.params is not None or self.macs is not None
+
     def accept(self, space: SearchSpace, choices: Tensor) -> Tensor:
         """bool [n]: which rows are legal and within the limits."""
         passed = space.legal(choices)

@@ -261,13 +261,23 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def throughput(work: Mapping[str, int], seconds: float, device: torch.device) -> dict[str, float]:
-    """The clock's part of an epoch's log: each kind of `work` (images, children) a second, seconds, peak memory."""
-    return {
-        **{f"{TIMING_PREFIX}{kind}_per_second": count / seconds for kind, count in work.items()},
-        f"{TIMING_PREFIX}epoch_seconds": seconds,
-        f"{TIMING_PREFIX}peak_memory_mib": peak_memory(device) / 2**20,
-    }
+def throughput(
+    work: Mapping[str, int],
+    seconds: float,
+    device: torch.device,
+    shares: Mapping[str, float] | None = None,
+    epochs_left: int = 0,
+) -> dict[str, float]:
+    """The clock's part of an epoch's log: each kind of `work` (images, children) a second, seconds, peak memory.
+
+    shares       of the time by phase, 0..1
+    epochs_left  as long as this one each, for the seconds until the end
+    """
+    values = {f"{kind}_per_second": count / seconds for kind, count in work.items()}
+    values |= {"epoch_seconds": seconds, "seconds_left": epochs_left * seconds}
+    values |= {f"share/{phase}": share for phase, share in (shares or {}).items()}
+    values["peak_memory_mib"] = peak_memory(device) / 2**20
+    return {f"{TIMING_PREFIX}{name}": value for name, value in values.items()}
 
 
 def peak_memory(device: torch.device) -> int:

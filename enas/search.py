@@ -73,11 +73,12 @@ class Search:
                     if interruption.requested:
                         self.seconds += time.perf_counter() - started
                         self._stop()
-                steps, estimated = self.trained - trained, (self.updated - updated) * self.plan.samples
-                work = {"images": steps * self.training.batches.batch_size, "children": steps + estimated}
-                machine = throughput(work, time.perf_counter() - started, self.randomness.device)
+                machine = self._throughput(
+                    time.perf_counter() - started, self.trained - trained, self.updated - updated
+                )
                 best = float(self._end_epoch(machine).value.max())
-                bar.set_postfix_str(f"best candidate: {self.report.objective} {best:.4f}")
+                speed = f"{machine['time/images_per_second']:.0f} images/s"
+                bar.set_postfix_str(f"{speed}, best candidate: {self.report.objective} {best:.4f}")
                 self.seconds += time.perf_counter() - started
                 if self.epoch % self.plan.checkpoint_every == 0 or self.plan.over(self.epoch, self.seconds):
                     self.report.record.save_checkpoint(self.state_dict())
@@ -88,6 +89,13 @@ class Search:
         except KeyboardInterrupt:  # the last checkpoint is the end of the last epoch
             self._write_best()
             raise
+
+    def _throughput(self, seconds: float, steps: int, updates: int) -> dict[str, float]:
+        training = self.training
+        images = steps * training.batches.batch_size
+        work = {"images": images, "children": steps * training.children + updates * self.plan.samples}
+        left = self.plan.epochs - self.epoch - 1
+        return throughput(work, seconds, self.randomness.device, training.phases.shares(), left)
 
     def _bar(self) -> tqdm[NoReturn]:
         """A bar over all steps of all epochs, with the time left."""
@@ -100,10 +108,12 @@ class Search:
         """The steps that are left of this epoch: first the weights', then the strategy's."""
         if self.trained == 0:
             draw = self.space.random if self.plan.chance_picks(self.epoch) else self.strategy.ask
-            self.rows = self._propose(draw, self.training.steps, self.randomness["children"])
+            count = self.training.steps * self.training.children
+            self.rows = self._propose(draw, count, self.randomness["children"])
         rate = self.training.rate(self.epoch, self.plan.epochs)
         while self.trained < self.training.steps:
-            self.training.step(self.rows[self.trained, None], rate)
+            first = self.trained * self.training.children
+            self.training.step(self.rows[first : first + self.training.children], rate)
             self.trained += 1
             if self.trained % self.plan.log_every == 0 and self.trained < self.training.steps:
                 self.training.descent.check(self.epoch + 1)
@@ -113,6 +123,7 @@ class Search:
         while self.updated < self.plan.updates and not self.plan.waits(self.epoch):
             rows = self._propose(self.strategy.ask, self.plan.samples, self.randomness["strategy"])
             estimates = self._estimate(rows, self.randomness["images"])
+            self.training.phases.enter("strategy")
             metrics = {f"search/sampled_{name}": metric.mean() for name, metric in estimates.metrics.items()}
             metrics["search/reward"] = estimates.value.mean()
             metrics["search/reward_std"] = estimates.value.std(unbiased=False)
@@ -127,6 +138,7 @@ class Search:
         rows = self._propose(self.strategy.derive, self.plan.watched, self.randomness["watch"])
         # The same images after every epoch, so that the curve moves only with what is searched.
         self.watched = self._estimate(rows, seeded(seed, "watched images", device))
+        self.training.phases.enter("report")
         opened = self.strategy.ask(OPENED, seeded(seed, "opened", device))
         values = {
             **self.training.metrics(),
@@ -174,13 +186,17 @@ class Search:
     def _propose(
         self, draw: Callable[[int, torch.Generator], Tensor], count: int, generator: torch.Generator
     ) -> Tensor:
+        self.training.phases.enter("strategy")
         rows, drawn, rejected = propose(
-            lambda number: draw(number, generator), count, lambda found: self.limits.accept(self.space, found)
+            lambda number: draw(number, generator),
+            count,
+            (lambda found: self.limits.accept(self.space, found)) if self.limits.bind(self.space) else None,
         )
         self.drawn, self.rejected = self.drawn + drawn, self.rejected + rejected
         return rows
 
     def _estimate(self, rows: Tensor, generator: torch.Generator | None) -> Estimates:
+        self.training.phases.enter("scoring")
         self.estimator.step = self.training.step_count
         return self.estimator.estimate(rows, generator)
 

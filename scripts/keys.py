@@ -22,6 +22,13 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+class Graph(Enum):
+    """Whether CUDA graphs are captured."""
+
+    auto = "auto"
+    off = "off"
+
+
 class Objective(Enum):
     """What is maximised on validation images."""
 

@@ -24,7 +24,7 @@ from enas.train import SharedTraining
 
 from . import configuration, machine
 from .configuration import Verb, group, key
-from .keys import Kernels, Limit, Objective, Precision, SearchNetwork
+from .keys import Graph, Kernels, Limit, Objective, Precision, SearchNetwork
 
 PLAN = (
     "epochs",
@@ -67,6 +67,7 @@ class Keys:
     threads: int | None = key(None, "CPU threads; null: all. Recorded, and kept by a resumed run")
     kernels: Kernels = key(Kernels.auto, "Who computes the kernels; auto: native where it can, else reference")
     precision: Precision = key(Precision.fp32, "tf32: CUDA may round products; bf16: images are stored so")
+    graph: Graph = key(Graph.auto, "auto: steps become CUDA graphs where that is possible; off: never")
     checkpoint_every: int = key(1, "Epochs between checkpoints")
     log_every: int = key(50, "Training steps between two log entries")
     draw_every: int = key(10, "Epochs between two drawings of the best cells")
@@ -84,12 +85,18 @@ def search(config: DictConfig) -> float:
     supernet = Supernet(space, scale, seeded(config.seed, "weights")).to(device)
     randomness = Randomness(config.seed, Search.PURPOSES, device)
     training = instantiate(config.train, _partial_=True)(
-        supernet=supernet, data=data, randomness=randomness, batch_size=config.batch_size
+        supernet=supernet,
+        data=data,
+        randomness=randomness,
+        batch_size=config.batch_size,
+        graph=config.graph.value,
     )
     strategy = instantiate(config.strategy, _partial_=True, _convert_="all")(space)
     strategy.to(device)
     objective = config.objective.value
-    estimator = instantiate(config.estimator, _partial_=True)(supernet=supernet, data=data, objective=objective)
+    estimator = instantiate(config.estimator, _partial_=True)(
+        supernet=supernet, data=data, objective=objective, graph=config.graph.value
+    )
     plan = Plan(children=config.children, **{name: config[name] for name in PLAN})
     limits = Limits(_limit_scale(config, scale), config.limit.params, config.limit.macs)
 
@@ -136,7 +143,7 @@ VERB = Verb(
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
     paths=("data.root", "run_dir", "resume"),
     mappings=("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior"),
-    resume_free=("device", "progress", "log_every", "draw_every"),
+    resume_free=("device", "graph", "progress", "log_every", "draw_every"),
     resume_growing=("epochs",),
 )
 

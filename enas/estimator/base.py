@@ -34,12 +34,12 @@ class Scores:
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Logits [M, B, K] of images with labels [B]."""
-        log_softmax = logits.log_softmax(dim=2)
-        correct = (logits.argmax(dim=2) == labels).double()
-        wanted = labels.expand(logits.shape[0], -1).unsqueeze(2)
-        loss = functional.relu(-log_softmax.gather(2, wanted)[..., 0]).double()
-        self._sums += torch.stack([correct.sum(1), (correct**2).sum(1), loss.sum(1), (loss**2).sum(1)], dim=1)
-        self.images += labels.shape[0]
+        self.add_sums(score_sums(logits, labels), labels.shape[0])
+
+    def add_sums(self, sums: Tensor, images: int) -> None:
+        """What `score_sums` gave for so many images."""
+        self._sums += sums
+        self.images += images
 
     def estimates(self, choices: Tensor, objective: Objective, step: int) -> Estimates:
         """The objective as a value to maximise - accuracy in 0..1, or minus the mean loss - and its standard error."""
@@ -50,3 +50,12 @@ class Scores:
         error = (variance / max(self.images - 1, 1)).sqrt()
         value = accuracy if objective == "accuracy" else -loss
         return Estimates(choices, value, error, {"accuracy": accuracy, "loss": loss}, self.images, step)
+
+
+def score_sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits [M, B, K], labels [B] -> float64 [M, 4]: sums of hits, their squares, losses and their squares."""
+    log_softmax = logits.log_softmax(dim=2)
+    correct = (logits.argmax(dim=2) == labels).double()
+    wanted = labels.expand(logits.shape[0], -1).unsqueeze(2)
+    loss = functional.relu(-log_softmax.gather(2, wanted)[..., 0]).double()
+    return torch.stack([correct.sum(1), (correct**2).sum(1), loss.sum(1), (loss**2).sum(1)], dim=1)

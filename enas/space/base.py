@@ -57,6 +57,19 @@ class Scale:
         return asdict(self)
 
 
+class Resident:
+    """A constant that is copied to each device once: a copy at every use would make the host wait for the device."""
+
+    def __init__(self, constant: Tensor):
+        self._copies = {constant.device: constant}
+        self._constant = constant
+
+    def on(self, device: torch.device) -> Tensor:
+        if device not in self._copies:
+            self._copies[device] = self._constant.to(device)
+        return self._copies[device]
+
+
 class Cost(NamedTuple):
     """Cost of n rows: trainable parameters and multiply-adds of convolutions and linear layers for one image."""
 
@@ -123,6 +136,8 @@ class SearchSpace(ABC):
     """Whether one supernet can hold every row; False where tensor shapes depend on the row."""
     conditional: ClassVar[bool] = False
     """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
+    constrained: ClassVar[bool] = False
+    """Whether a row within the alternatives, repaired, may still be illegal, so that sampled rows have to be tested."""
     decisions: tuple[Decision, ...]
     sampling_order: tuple[int, ...]
     """A permutation of the row: the order in which a controller samples it."""
@@ -171,12 +186,12 @@ class SearchSpace(ABC):
         return self.repair(choices)
 
     @cached_property
-    def _sizes(self) -> Tensor:
-        return torch.tensor([len(decision.alternatives) for decision in self.decisions])
+    def _sizes(self) -> Resident:
+        return Resident(torch.tensor([len(decision.alternatives) for decision in self.decisions]))
 
     def sizes(self, device: torch.device) -> Tensor:
         """int64 [D]: the number of alternatives of each decision."""
-        return self._sizes.to(device)
+        return self._sizes.on(device)
 
     def legal(self, choices: Tensor) -> Tensor:
         """bool [n]: every choice names an alternative and inactive decisions are 0."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Resident, Scale, SearchSpace
 from enas.space.cells import CellNetwork
 from enas.space.operations import (
     AVERAGE_POOL_3,
@@ -91,11 +91,11 @@ class EnasMicro(SearchSpace):
         source, operation = pairs.unbind(dim=2)
         node = (torch.arange(2 * self.edges, device=choices.device) // 2) % self.nodes
         side = torch.arange(2 * self.edges, device=choices.device) % 2
-        rows = self._row_table.to(choices.device)[operation, node, side, source]
+        rows = self._row_table.on(choices.device)[operation, node, side, source]
         return torch.stack([source, operation, rows], dim=2).to(torch.int32)
 
     @cached_property
-    def _row_table(self) -> Tensor:
+    def _row_table(self) -> Resident:
         """[operation, node, side, source] -> the supernet's weight row, 0 where an operation has none."""
         table = torch.zeros(len(OPERATIONS), self.nodes, 2, self.nodes + 1, dtype=torch.int64)
         row = 0
@@ -106,7 +106,7 @@ class EnasMicro(SearchSpace):
                     row += 1
                     if source < 2:  # only edges that read an input can have stride 2
                         table[4, node, side, source] = 4 * node + 2 * side + source
-        return table
+        return Resident(table)
 
     def canonical(self, choices: Tensor) -> Tensor:
         """Exact: the smallest row, read left to right, among all orders of the nodes and of their two sides."""

@@ -47,13 +47,16 @@ class Sampler(ABC):
 
 
 def propose(
-    draw: Callable[[int], Tensor], count: int, accept: Callable[[Tensor], Tensor], rounds: int = 100
+    draw: Callable[[int], Tensor], count: int, accept: Callable[[Tensor], Tensor] | None, rounds: int = 100
 ) -> tuple[Tensor, int, int]:
     """`count` accepted rows, how many were drawn for them, and how many of those were rejected.
 
-    `draw(n)` gives rows [n, D], `accept` says which of them pass, bool [n]. Raises UserError when `rounds` draws of
+    `draw(n)` gives rows [n, D], `accept` says which of them pass, bool [n]; None where all do, and then the host does
+    not wait to count them. Raises UserError when `rounds` draws of
     `count` rows do not suffice: the limits leave too little of the space.
     """
+    if accept is None:
+        return draw(count), count, 0
     accepted: list[Tensor] = []
     found = drawn = 0
     for _ in range(rounds):

@@ -12,6 +12,7 @@ from enas.data import DataSet
 from enas.errors import UserError
 from enas.estimator.base import Estimator, Objective, Scores, score_sums
 from enas.graph import Captured, wanted
+from enas.memory import affordable
 from enas.randomness import seeded
 from enas.supernet import Supernet
 
@@ -21,7 +22,7 @@ class Shared(Estimator):
 
     batch_size  validation images a forward pass, which is also the batch of the `batch` policy
     images      how many are drawn where not all are used; at most the validation split
-    children    in one forward pass; bounds the memory and changes no result
+    children    in one forward pass, fewer where memory would not suffice; changes no result
     statistics  batch-norm policy: "batch" normalises by the validation batch itself, as the authors' micro search
                 does; "reestimated" by statistics of that child over training images, taken before each call.
                 Averages over several children, which ended NAS-Bench-201 at 54 %, do not exist.
@@ -54,6 +55,7 @@ class Shared(Estimator):
         self.supernet, self.data, self.objective = supernet, data, objective
         self.batch_size, self.images, self.children = batch_size, images, children
         self.statistics = statistics
+        self._fitted = False
         self._captured = Captured(self._score, capture=wanted(graph, data.valid.labels.device))
 
     @torch.no_grad()
@@ -66,6 +68,7 @@ class Shared(Estimator):
         indices = order[:count]
         # Batches of nearly equal size: a short last one would be normalised by very few images.
         batches = indices.tensor_split(-(-len(indices) // self.batch_size))
+        self._fit(choices[:1], len(batches[0]))
         parts = []
         for rows in torch.split(choices, self.children):
             scores = Scores(rows.shape[0], device)
@@ -75,6 +78,14 @@ class Shared(Estimator):
                 scores.add_sums(sums, len(batch))
             parts.append(scores.estimates(rows, self.objective, self.step))
         return _concatenate(parts)
+
+    def _fit(self, row: Tensor, images: int) -> None:
+        """Lower `children`, before the first pass, to what there is memory for; `row` [1, D] stands for all."""
+        if not self._fitted and len(row):
+            shape, dtype = (1, images, *self.data.image_shape), self.data.storage or self.data.mean.dtype
+            route = self.supernet.space.route(row)
+            self.children = affordable(self.supernet.network, shape, dtype, route, self.children, row.device)
+            self._fitted = True
 
     def _score(self, rows: Tensor, batch: Tensor, statistics: dict[str, Tensor] | None = None) -> Tensor:
         """Children [M, D] on validation images int64 [B] -> their `score_sums`; images and stem are made once."""

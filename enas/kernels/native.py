@@ -101,7 +101,7 @@ def cell(
     routes = routes.contiguous()
     slots = 0
     if _differentiable(input0, input1, scale, *tensors):
-        slots = torch.ops.enas.cell_slots(routes, stride) if routes.device.type == "cpu" else full_slots(routes)
+        slots = torch.ops.enas.cell_slots(routes, stride) if routes.device.type == "cpu" else shapes.full_slots(routes)
     out, _, used = gradients.call(
         "cell",
         input0.contiguous(),
@@ -116,12 +116,6 @@ def cell(
         slots,
     )
     return out, Statistics(used)
-
-
-def full_slots(routes: Tensor) -> int:
-    """The tensors a cell keeps for backward where nobody has looked at its routes: csrc/layout.h, FullSlots::count."""
-    edges = routes.shape[1]
-    return 2 * edges + edges // 2 + 3
 
 
 def mixed_cell(

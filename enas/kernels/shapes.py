@@ -1,6 +1,6 @@
 """The shapes of what the native operations give, for torch's tracers: csrc/ops.cpp without the numbers.
 
-`cell_slots` has none: it gives a number that depends on its routes, and is called before a cell is traced.
+`cell_slots` depends on the numbers in its routes, which a tracer does not have: it is told the most that there can be.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def register() -> None:
         "null": _null,
         "augment": _augment,
         "cell": _cell,
+        "cell_slots": _cell_slots,
         "cell_backward": _cell_backward,
         "mixed_cell": _mixed_cell,
         "mixed_cell_backward": _mixed_cell_backward,
@@ -73,6 +74,16 @@ def _augment(
     dtype: torch.dtype,
 ) -> Tensor:
     return images.new_empty(indices.shape[0], *images.shape[1:], dtype=dtype)
+
+
+def full_slots(routes: Tensor) -> int:
+    """The tensors a cell keeps for backward where nobody has looked at its routes: csrc/layout.h, FullSlots::count."""
+    edges = routes.shape[1]
+    return 2 * edges + edges // 2 + 3
+
+
+def _cell_slots(routes: Tensor, stride: int) -> int:
+    return full_slots(routes)
 
 
 def _cell(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from enas.kernels import native
+from enas.kernels import native, shapes
 from shim.library import set_order
 
 ORDERS = (0, 1, 17)
@@ -64,7 +64,7 @@ def stand_in(library: Path) -> None:
         function = getattr(torch.ops.enas_shim, operation)
         OPERATIONS.define(str(function.default._schema).removeprefix("enas_shim::"))
         if operation == "cell_slots":  # on a device nobody looks at the routes
-            function = lambda routes, _: native.full_slots(routes)  # noqa: E731
+            function = lambda routes, _: shapes.full_slots(routes)  # noqa: E731
         elif not _has_twin(operation):
             function = partial(_skip, operation)
         OPERATIONS.impl(operation, function, "CPU")

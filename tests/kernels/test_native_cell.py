@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from enas.kernels import native, reference
+from enas.kernels import native, reference, shapes
 from enas.kernels.interface import IDENTITY, MAX_POOL_3, SEPARABLE_3, SEPARABLE_5, ZERO
 from kernels.native_cases import Case, assert_native, assert_native_in, cell_call, normal, outcome, statistics
 from tolerances import assert_same
@@ -162,7 +162,7 @@ def test_what_a_cell_keeps() -> None:
     routes = torch.tensor([[[0 if edge < 4 else 2, code, 0] for edge, code in enumerate(codes)]], dtype=torch.int32)
     assert torch.ops.enas.cell_slots(routes, 1) == 4 + 3 + 1
     assert torch.ops.enas.cell_slots(routes, 2) == 4 + 1 + 3 + 1 + 1  # and the unused input
-    assert native.full_slots(routes) >= torch.ops.enas.cell_slots(routes, 2)
+    assert shapes.full_slots(routes) >= torch.ops.enas.cell_slots(routes, 2)
     assert torch.ops.enas.cell_slots(routes[:0], 2) == 0
 
 

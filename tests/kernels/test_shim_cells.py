@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from enas.kernels import native, reference
+from enas.kernels import native, reference, shapes
 from kernels.device import HostDevice
 from kernels.half_cases import HALF_CASES
 from kernels.native_cases import Case, normal, rebuilt
@@ -89,7 +89,7 @@ def test_cell(device: HostDevice, name: str, given: bool, scaled: str, dtype: to
     routes = case.routes()
 
     common = (input0, input1, routes, weights, block, loose_row, scale)
-    slots = native.full_slots(routes)
+    slots = shapes.full_slots(routes)
     out, saved, used = call(device, "cell", (*common, statistics, case.stride, slots))
     for one, other in zip((out, used), device.call("cell", *common, statistics, case.stride, 0)[::2], strict=True):
         assert torch.equal(one, other)

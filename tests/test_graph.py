@@ -1,39 +1,15 @@
 """Captured functions: the same numbers as plain ones, whatever is copied, kept and captured anew."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from tape import Tape
 from torch import Tensor
 
 from enas.errors import UserError
 from enas.graph import MOST, WARM_UP, Captured, wanted
-
-
-class Tape:
-    """Stands in for a CUDA graph: it does the call again on its own copies of the inputs, into its own result.
-
-    Like a graph it does not do the call when it is made.
-    """
-
-    made = 0
-
-    def __init__(
-        self, function: Callable[..., Tensor], inputs: Sequence[Tensor], generators: Sequence[torch.Generator]
-    ):
-        Tape.made += 1
-        self._function, self._inputs = function, [tensor.clone() for tensor in inputs]
-        self._result = torch.empty(0)
-
-    def replay(self, inputs: Sequence[Tensor]) -> Tensor:
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given)
-        self._result.resize_(0)
-        result = self._function(*self._inputs)
-        self._result.resize_(result.shape).copy_(result)
-        return self._result
 
 
 @pytest.fixture(autouse=True)

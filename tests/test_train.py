@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from synchronisation import no_reads
+from tape import Tape
+from torch.nn import functional
 
 from conformance import SCALE, generator, toy_data
+from enas import kernels
 from enas.data import Augmentation, Split
 from enas.errors import UserError
 from enas.randomness import Randomness
@@ -15,6 +19,7 @@ from enas.schedule import Cosine
 from enas.space import EnasMicro
 from enas.supernet import Supernet
 from enas.train import SharedTraining
+from tolerances import assert_same
 
 SPACE = EnasMicro(2)
 DATA = toy_data(augmentation=Augmentation(crop=1, flip=True, cutout=2))
@@ -50,6 +55,95 @@ def test_it_learns() -> None:
         seen.append(run.metrics())
     assert seen[-1]["weights/loss"] < 0.5 * seen[0]["weights/loss"]
     assert seen[-1]["weights/accuracy"] > 0.8
+
+
+def test_several_children_share_a_batch_by_slices() -> None:
+    """Their gradients are averaged, and each child sees its own images alone."""
+    run = training(data=toy_data(), children=2, dropout=0.0, momentum=0.0, nesterov=False, weight_decay=0.0, clip=None)
+    before, rows = weights(run), SPACE.random(2, generator())
+    order = torch.randperm(len(DATA.train), generator=randomness()["order"])
+    losses = []
+    single = training(seed=1).supernet
+    for row, indices in zip(rows, order[:16].chunk(2), strict=True):
+        inputs, labels = toy_data().batch(toy_data().train, indices, None)
+        losses.append(functional.cross_entropy(single(inputs.unsqueeze(0), row[None])[0], labels))
+    loss = torch.stack(losses).mean()
+    loss.backward()
+    run.step(rows, 0.1)
+    assert run.metrics()["weights/loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for name, parameter in single.named_parameters():
+        moved = before[name] if parameter.grad is None else before[name] - 0.1 * parameter.grad
+        assert_same(run.supernet.get_parameter(name).detach(), moved)
+
+
+@pytest.mark.parametrize("children", [0, 3, 16])
+def test_children_have_to_divide_the_batch(children: int) -> None:
+    with pytest.raises(UserError, match=rf"train\.children={children}: .* the batch of 16 images"):
+        training(children=children)
+
+
+@pytest.mark.parametrize("children", [1, 2])
+def test_a_step_never_waits_for_the_device(children: int) -> None:
+    kernels.select("native", CPU)  # the reference reads its routes on the host
+    run = training(children=children)
+    rows = SPACE.random(children, generator())
+    run.step(rows, 0.05)
+    with no_reads():
+        for _ in range(4):  # over the end of an epoch
+            run.step(rows, 0.03)
+    with no_reads(), pytest.raises(AssertionError, match="makes the host wait"):
+        run.metrics()
+
+
+def trained(device: torch.device, graph: str) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Weights and metrics after several epochs at changing rates."""
+    drawn = Randomness(5, SharedTraining.PURPOSES, device)
+    supernet = Supernet(SPACE, SCALE, generator(1)).to(device)
+    run = SharedTraining(supernet, DATA.to(device), drawn, batch_size=16, graph=graph)  # type: ignore[arg-type]
+    for step, row in enumerate(SPACE.random(10, generator())):
+        run.step(row[None].to(device), 0.05 if step < 6 else 0.01)
+    return weights(run), run.metrics()
+
+
+def test_a_replayed_step_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, metrics = trained(CPU, "off")
+    monkeypatch.setattr("enas.train.wanted", lambda mode, device: mode == "auto")
+    monkeypatch.setattr("enas.graph.CudaRecording", Tape)
+    monkeypatch.setattr(Tape, "made", 0)
+    replayed, replayed_metrics = trained(CPU, "auto")
+    assert Tape.made == 1
+    assert metrics == replayed_metrics
+    for name, value in plain.items():
+        assert torch.equal(replayed[name], value), name
+
+
+@pytest.mark.gpu
+def test_a_step_as_a_graph_is_the_same_step() -> None:
+    plain, metrics = trained(torch.device("cuda"), "off")
+    replayed, replayed_metrics = trained(torch.device("cuda"), "auto")
+    assert metrics == replayed_metrics
+    for name, value in plain.items():
+        assert torch.equal(replayed[name], value), name
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_device_never_waits_for_it() -> None:
+    device = torch.device("cuda")
+    run = SharedTraining(
+        Supernet(SPACE, SCALE, generator(1)).to(device),
+        DATA.to(device),
+        Randomness(5, SharedTraining.PURPOSES, device),
+        batch_size=16,
+        graph="off",
+    )
+    rows = SPACE.random(6, generator()).to(device)
+    run.step(rows[:1], 0.05)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for row in rows:
+            run.step(row[None], 0.05)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_metrics_are_means_since_they_were_last_asked_for() -> None:

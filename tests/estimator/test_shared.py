@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tape import Tape
 from torch.nn import functional
 
 from conformance import SCALE, generator, toy_data
@@ -158,3 +159,21 @@ def test_scores_that_are_all_equal_have_no_error() -> None:
     found = scores.estimates(torch.zeros(1, 1, dtype=torch.int64), "accuracy", 0)
     assert found.value.tolist() == [1.0]
     assert found.error.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_replayed_passes_give_the_same_estimates(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if device == "cpu":
+        monkeypatch.setattr("enas.estimator.shared.wanted", lambda mode, device: mode == "auto")
+        monkeypatch.setattr("enas.graph.CudaRecording", Tape)
+        monkeypatch.setattr(Tape, "made", 0)
+    supernet = Supernet(SPACE, SCALE, generator(1)).to(device)
+    found = []
+    for graph in ("off", "auto"):
+        estimator = Shared(supernet, DATA.to(device), batch_size=10, children=2, graph=graph)  # type: ignore[arg-type]
+        found.append([estimator.estimate(ROWS.to(device)) for _ in range(3)])
+    for plain, replayed in zip(*found, strict=True):
+        assert torch.equal(plain.metrics["loss"], replayed.metrics["loss"])
+        assert torch.equal(plain.error, replayed.error)
+    if device == "cpu":
+        assert Tape.made == 2  # two children, and the one that is left over

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from synchronisation import no_reads
 from torch import Tensor
 
 from enas.errors import UserError
@@ -49,3 +50,11 @@ def test_impossible_limits_end_in_one_sentence() -> None:
         propose(draw, 5, lambda rows: rows[:, 0] < 3, rounds=10)
     assert draw.calls == 10
     assert "\n" not in str(caught.value)
+
+
+def test_where_all_rows_pass_nobody_counts_them() -> None:
+    draw = Draws()
+    with no_reads():
+        rows, drawn, rejected = propose(draw, 5, None)
+    assert rows.flatten().tolist() == [0, 1, 2, 3, 4]
+    assert (draw.calls, drawn, rejected) == (1, 5, 0)

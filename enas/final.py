@@ -16,6 +16,7 @@ from enas.data import Batches, DataSet, Split
 from enas.descent import Descent
 from enas.errors import UserError
 from enas.interruption import Interruption
+from enas.phases import OTHER, Phases
 from enas.randomness import Randomness
 from enas.record import Record, throughput
 from enas.schedule import Cosine
@@ -84,6 +85,7 @@ class FinalTraining:
         self._dropout, self._drop_path = dropout, drop_path
         self._auxiliary, self._label_smoothing, self._progress = auxiliary, label_smoothing, progress
         self.descent = Descent(child.named_parameters(), momentum, nesterov, weight_decay, decay_norms, clip)
+        self.phases = Phases(randomness.device)
         self.epoch = self.trained = 0  # epochs done; steps done in this one
         self.best: dict[str, float] = {}
         self.seconds = 0.0
@@ -107,6 +109,7 @@ class FinalTraining:
         ):
             while self.epoch < self.epochs:
                 started = time.perf_counter()
+                self.phases.shares()  # what validation took is no part of this epoch
                 for _ in self._steps():
                     bar.update()
                     if interruption.requested:
@@ -121,7 +124,9 @@ class FinalTraining:
         rate = self._rate.rate(self.epoch, self.epochs)
         self.child.train()
         while self.trained < self.batches.steps:
+            self.phases.enter("data")
             inputs, labels = self.data.batch(self.data.train, self.batches.next(), self.randomness["augment"])
+            self.phases.enter("forward")
             progress = (self.epoch + self.trained / self.batches.steps) / self.epochs
             noise = Noise(self.randomness["augment"], self._dropout, self._drop_path, progress)
             output = self.child.learn(inputs, noise)
@@ -129,9 +134,13 @@ class FinalTraining:
             total = loss
             if output.auxiliary is not None:
                 total = loss + self._auxiliary * self._loss(output.auxiliary[0], labels)
-            norm = self.descent.step(total, rate)
+            self.phases.enter("backward")
+            self.descent.differentiate(total)
+            self.phases.enter("update")
+            norm = self.descent.move(total, rate)
             accuracy = (output.logits[0].argmax(dim=1) == labels).double().mean()
             self._sums += torch.stack([loss.detach().double(), accuracy, norm.double()])
+            self.phases.enter(OTHER)
             self.trained += 1
             yield
 
@@ -140,6 +149,7 @@ class FinalTraining:
 
     def _end_epoch(self, record: Record, seconds: float) -> str:
         """Validate, log and save; returns a line for the progress bar."""
+        shares = self.phases.shares()
         self.descent.check(self.epoch + 1)
         means = (self._sums / self.trained).tolist()
         values = {f"train/{name}": value for name, value in zip(METRICS, means, strict=True)}
@@ -154,7 +164,8 @@ class FinalTraining:
                 self.best = {**valid, "epoch": self.epoch}
                 save_child(self.child, record.run_dir / BEST)
         work = {"images": self.trained * self.batches.batch_size}
-        machine = throughput(work, seconds, self.randomness.device)
+        left = self.epochs - self.epoch
+        machine = throughput(work, seconds, self.randomness.device, shares, left)
         record.scalars({**values, **machine}, self.epoch * self.batches.steps)
         self.seconds += seconds
         self.trained = 0

@@ -68,6 +68,7 @@ class Search:
             while not self.plan.over(self.epoch, self.seconds):
                 bar.set_description(f"epoch {self.epoch + 1}/{self.plan.epochs}")
                 started, trained, updated = time.perf_counter(), self.trained, self.updated
+                self.training.phases.shares()  # what the last epoch's end took is no part of this one
                 for _ in self._steps():
                     bar.update()
                     if interruption.requested:
@@ -138,7 +139,6 @@ class Search:
         rows = self._propose(self.strategy.derive, self.plan.watched, self.randomness["watch"])
         # The same images after every epoch, so that the curve moves only with what is searched.
         self.watched = self._estimate(rows, seeded(seed, "watched images", device))
-        self.training.phases.enter("report")
         opened = self.strategy.ask(OPENED, seeded(seed, "opened", device))
         values = {
             **self.training.metrics(),

@@ -367,6 +367,16 @@ def test_throughput_and_memory() -> None:
     machine = throughput({"images": 100, "children": 10}, 4.0, torch.device("cpu"))
     memory = machine.pop("time/peak_memory_mib")
     assert machine == {
-        "time/images_per_second": 25.0, "time/children_per_second": 2.5, "time/epoch_seconds": 4.0
-    }  # fmt: skip
+        "time/images_per_second": 25.0,
+        "time/children_per_second": 2.5,
+        "time/epoch_seconds": 4.0,
+        "time/seconds_left": 0.0,
+    }
     assert 50 < memory < 10**6
+
+
+def test_phases_and_the_time_that_is_left() -> None:
+    machine = throughput({}, 4.0, torch.device("cpu"), {"forward": 0.75, "other": 0.25}, epochs_left=3)
+    assert machine["time/share/forward"] == 0.75
+    assert machine["time/share/other"] == 0.25
+    assert machine["time/seconds_left"] == 12.0

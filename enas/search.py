@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from enas.architecture import Estimates
 from enas.estimator import Estimator
 from enas.interruption import Interruption
 from enas.plan import Limits, Plan
+from enas.progress import steps_bar
 from enas.randomness import Randomness, seeded
 from enas.record import throughput
 from enas.report import Comparison, Contender, SearchReport
@@ -64,7 +64,8 @@ class Search:
         Ctrl-C is answered between two steps: checkpoint, best so far, KeyboardInterrupt. Raises UserError where the
         loss is no longer finite; the last checkpoint is then the one before.
         """
-        with Interruption() as interruption, self._bar() as bar:
+        bar = steps_bar(self.plan, self.training.steps, self.epoch, self.trained + self.updated, self._progress)
+        with Interruption() as interruption, bar:
             while not self.plan.over(self.epoch, self.seconds):
                 bar.set_description(f"epoch {self.epoch + 1}/{self.plan.epochs}")
                 started, trained, updated = time.perf_counter(), self.trained, self.updated
@@ -74,9 +75,11 @@ class Search:
                     if interruption.requested:
                         self.seconds += time.perf_counter() - started
                         self._stop()
-                machine = self._throughput(
-                    time.perf_counter() - started, self.trained - trained, self.updated - updated
-                )
+                steps, updates = self.trained - trained, self.updated - updated
+                images = steps * self.training.batches.batch_size
+                work = {"images": images, "children": steps * self.training.children + updates * self.plan.samples}
+                seconds, left = time.perf_counter() - started, self.plan.epochs - self.epoch - 1
+                machine = throughput(work, seconds, self.randomness.device, self.training.phases.shares(), left)
                 best = float(self._end_epoch(machine).value.max())
                 speed = f"{machine['time/images_per_second']:.0f} images/s"
                 bar.set_postfix_str(f"{speed}, best candidate: {self.report.objective} {best:.4f}")
@@ -90,20 +93,6 @@ class Search:
         except KeyboardInterrupt:  # the last checkpoint is the end of the last epoch
             self._write_best()
             raise
-
-    def _throughput(self, seconds: float, steps: int, updates: int) -> dict[str, float]:
-        training = self.training
-        images = steps * training.batches.batch_size
-        work = {"images": images, "children": steps * training.children + updates * self.plan.samples}
-        left = self.plan.epochs - self.epoch - 1
-        return throughput(work, seconds, self.randomness.device, training.phases.shares(), left)
-
-    def _bar(self) -> tqdm[NoReturn]:
-        """A bar over all steps of all epochs, with the time left."""
-        updates = [0 if self.plan.waits(epoch) else self.plan.updates for epoch in range(self.plan.epochs)]
-        total = self.training.steps * self.plan.epochs + sum(updates)
-        done = self.training.steps * self.epoch + sum(updates[: self.epoch]) + self.trained + self.updated
-        return tqdm(total=total, initial=done, disable=not self._progress, unit="step")
 
     def _steps(self) -> Iterator[None]:
         """The steps that are left of this epoch: first the weights', then the strategy's."""

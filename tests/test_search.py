@@ -140,7 +140,7 @@ def after_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], A
             if self.left == 0:
                 act()
 
-    monkeypatch.setattr("enas.search.tqdm", Bar)
+    monkeypatch.setattr("enas.progress.tqdm", Bar)
 
 
 def interrupt() -> None:

@@ -59,14 +59,17 @@ inline void parallel(int64_t jobs, F f) {
   });
 }
 
-// Weight gradients are summed in this many blocks of images, then over the blocks in their order.
-constexpr int64_t BLOCKS = 16;
-
+// Weight gradients are summed in blocks of images, then over the blocks in their order: in 16 blocks at most, fewer where
+// images are so small that clearing and adding up a block's sums would take longer than the work on its pixels.
 struct ImageBlocks {
   int64_t images, count;
-  explicit ImageBlocks(int64_t images) : images(images), count(std::min(images, BLOCKS)) {}
+  ImageBlocks(int64_t images, int64_t pixels)
+      : images(images), count(std::min({images, MOST, std::max<int64_t>(1, images * pixels / PIXELS)})) {}
   int64_t begin(int64_t block) const { return block * images / count; }
   int64_t end(int64_t block) const { return (block + 1) * images / count; }
+
+ private:
+  static constexpr int64_t MOST = 16, PIXELS = 64;
 };
 
 // Gradients of `halves` weight sets, one buffer a block of images, reduced into the first.

@@ -120,7 +120,7 @@ class CellGradients {
   // f(child, image, gradients_of) with gradients_of(i) those of weights_of(child)[i], which are then added to the tables.
   template <class W, class F>
   void each_block(W weights_of, F f) {
-    const ImageBlocks blocks(cell_.batch);
+    const ImageBlocks blocks(cell_.batch, cell_.pixels());
     std::vector<Weights> weights;
     std::vector<BlockGradients<A>> gradients;
     for (int64_t child = begin_; child < end_; ++child) {

@@ -52,7 +52,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& dz, const Tens
   level<S>().half_prepare(half, pointer<A>(depthwise), pointer<A>(pointwise), prepared.data());
   const int64_t out = half.out_pixels() * half.outputs, in = half.pixels() * channels;
   const int64_t scratch = level<S>().half_scratch(half);
-  const ImageBlocks blocks(batch);
+  const ImageBlocks blocks(batch, half.out_pixels());
   BlockGradients<A> gradients(children * blocks.count, {level<S>().half_gradients(half)});
   parallel(children * blocks.count, [&](int64_t job) {
     const int64_t child = job / blocks.count, block = job % blocks.count;

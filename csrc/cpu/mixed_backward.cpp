@@ -71,7 +71,7 @@ class Backward {
     for (const Candidate& one : cell_.candidates)
       for (int half = 0; half < one.halves; ++half) sizes.push_back(level<S>().half_gradients(edge.half(one, half)));
     if (edge.reduces()) sizes.push_back(level<S>().linear_gradients(edge.reduction()));
-    const ImageBlocks blocks(cell_.batch);
+    const ImageBlocks blocks(cell_.batch, cell_.out_pixels());
     BlockGradients<A> weights(cell_.children * blocks.count, sizes);
     const auto each_image = [&](auto f) {
       parallel(cell_.children * blocks.count, [&](int64_t job) {

@@ -113,7 +113,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(Product<S> product, const Te
   for (int64_t child = 0; child < children; ++child)
     norms[child].set_backward(channels, mean(child), pointer<A>(gain), sums.data() + child * batch * 2 * channels, batch,
                               product.out_pixels(), given, pointer<A>(dgain), pointer<A>(dbias));
-  const ImageBlocks blocks(batch);
+  const ImageBlocks blocks(batch, product.out_pixels());
   BlockGradients<A> gradients(children * blocks.count, {product.gradients()});
   parallel(children * blocks.count, [&](int64_t job) {
     const int64_t child = job / blocks.count, block = job % blocks.count;

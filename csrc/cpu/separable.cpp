@@ -129,7 +129,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
                          statistics(image / batch, 1), sums.data() + image * 2 * channels, own + wide);
   });
   join(1);
-  const ImageBlocks blocks(batch);
+  const ImageBlocks blocks(batch, halves.second.pixels());
   for (int half = 1; half >= 0; --half) {
     const int64_t scratch = level<S>().half_scratch(halves[half]) + wide;
     BlockGradients<A> gradients(children * blocks.count, {level<S>().half_gradients(halves[half])});

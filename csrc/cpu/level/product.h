@@ -145,18 +145,20 @@ inline void outer_tile(const A* left, int64_t left_pitch, const A* right, int64_
     for (int q = 0; q < quads; ++q) add_pixels(sums + k * outputs + 4 * q, totals[k][q]);
 }
 
-// The same where a pixel of `right` fills `full` vectors and has `part` numbers more: no pixel has to be gathered.
+// The same where a pixel of `right` fills `full` vectors and has `part` numbers more: no pixel has to be gathered, and
+// few pixels do not leave most of the time to the sums over lanes.
 template <class A, int depths, int full, int part>
 inline void outer_full_tile(const A* left, int64_t left_pitch, const A* right, int64_t right_pitch, int pixels, A* sums,
                             int outputs, Ahead& ahead) {
   typedef A Part __attribute__((vector_size((part ? part : 4) * sizeof(A)), may_alias));
   Vector<A> totals[depths][full];
   Part parts[depths];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int k = 0; k < depths; ++k) {
 #pragma GCC unroll 8
-    for (int v = 0; v < full; ++v) totals[k][v] = Vector<A>{};
+    for (int v = 0; v < full; ++v) totals[k][v] = load(sums + k * outputs + v * LANES<A>);
     parts[k] = Part{};
+    if constexpr (part) memcpy(&parts[k], sums + k * outputs + full * LANES<A>, sizeof parts[k]);
   }
   for (int pixel = 0; pixel < pixels; ++pixel) {
     ahead.touch();
@@ -165,7 +167,7 @@ inline void outer_full_tile(const A* left, int64_t left_pitch, const A* right, i
 #pragma GCC unroll 8
     for (int v = 0; v < full; ++v) row[v] = load(right + pixel * right_pitch + v * LANES<A>);
     if constexpr (part) memcpy(&last, right + pixel * right_pitch + full * LANES<A>, sizeof last);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 0; k < depths; ++k) {
       const A number = left[pixel * left_pitch + k];
 #pragma GCC unroll 8
@@ -173,30 +175,50 @@ inline void outer_full_tile(const A* left, int64_t left_pitch, const A* right, i
       if constexpr (part) parts[k] += number * last;
     }
   }
+#pragma GCC unroll 16
   for (int k = 0; k < depths; ++k) {
-    A* to = sums + k * outputs;
-    for (int v = 0; v < full; ++v) store(to + v * LANES<A>, load(to + v * LANES<A>) + totals[k][v]);
-    for (int lane = 0; lane < part; ++lane) to[full * LANES<A> + lane] += parts[k][lane];
+#pragma GCC unroll 8
+    for (int v = 0; v < full; ++v) store(sums + k * outputs + v * LANES<A>, totals[k][v]);
+    if constexpr (part) memcpy(sums + k * outputs + full * LANES<A>, &parts[k], sizeof parts[k]);
   }
+}
+
+// `full` whole vectors of outputs: as many depths at once as the registers hold, but no more than hide a sum's latency.
+template <class A, int full, int part = 0>
+inline void outer_full(const A* left, int64_t left_pitch, int depth, const A* right, int64_t right_pitch, int outputs,
+                       int pixels, A* sums, Ahead& ahead) {
+  constexpr int MOST = VECTOR_BYTES == 64 ? (full == 1 ? 16 : full <= 3 ? 8 : 4) : full == 1 ? 8 : 4;
+  int k = 0;
+  for (; k + MOST <= depth; k += MOST)
+    outer_full_tile<A, MOST, full, part>(left + k, left_pitch, right, right_pitch, pixels, sums + k * outputs, outputs,
+                                         ahead);
+  for (; k < depth; k += 4)
+    outer_full_tile<A, 4, full, part>(left + k, left_pitch, right, right_pitch, pixels, sums + k * outputs, outputs,
+                                      ahead);
 }
 
 // sums[k * outputs + n] += sum over pixels of left[p * left_pitch + k] * right[p * right_pitch + n].
 template <class A>
 inline void outer(const A* left, int64_t left_pitch, int depth, const A* right, int64_t right_pitch, int outputs,
                   int pixels, A* sums, Ahead& ahead) {
-  int begin = 0;
-  for (; begin + 5 * LANES<A> <= outputs; begin += 5 * LANES<A>)
-    for (int k = 0; k < depth; k += 4)
-      outer_full_tile<A, 4, 5, 0>(left + k, left_pitch, right + begin, right_pitch, pixels, sums + k * outputs + begin,
-                                  outputs, ahead);
+  constexpr int MOST = VECTOR_BYTES == 64 ? 5 : 3;  // vectors of a row at once
+  const bool whole = outputs % LANES<A> == 0, wide = LANES<A> == 16 && outputs % (5 * LANES<A>) == 40;
+  int n = 0;
+  const auto full = [&]<int vectors, int part>() {
+    outer_full<A, vectors, part>(left, left_pitch, depth, right + n, right_pitch, outputs, pixels, sums + n, ahead);
+    n += vectors * LANES<A> + part;
+  };
+  const auto left_over = [&] { return (outputs - n) / LANES<A>; };
+  while ((whole || wide) && left_over() >= MOST) full.template operator()<MOST, 0>();
   if constexpr (LANES<A> == 16)
-    if (outputs - begin == 40 && depth % 8 == 0) {
-      for (int k = 0; k < depth; k += 8)
-        outer_full_tile<A, 8, 2, 8>(left + k, left_pitch, right + begin, right_pitch, pixels,
-                                    sums + k * outputs + begin, outputs, ahead);
-      return;
-    }
-  for (int n = begin; n < outputs; n += 4 * QUADS) {
+    if (wide) return full.template operator()<2, 8>();
+  while (whole && n < outputs) {
+    if (left_over() == 4 && MOST > 4) full.template operator()<4, 0>();
+    else if (left_over() == 3) full.template operator()<3, 0>();
+    else if (left_over() == 2) full.template operator()<2, 0>();
+    else full.template operator()<1, 0>();
+  }
+  for (; n < outputs; n += 4 * QUADS) {
     const int quads = (outputs - n) / 4;
     for (int k = 0; k < depth; k += 4) {
       const auto tile = [&]<int count>() {

@@ -198,7 +198,7 @@ def convolution_norm(
 def _pointwise(
     inputs: Tensor, weights: Pointwise, statistics: Tensor | None, reduced: bool
 ) -> tuple[Tensor, Statistics]:
-    row = (tensor[0].contiguous() for tensor in weights)
+    row = (tensor.squeeze(0).contiguous() for tensor in weights)  # a view, whose gradient is one too
     out, _, used = gradients.call("pointwise_norm", inputs.contiguous(), *row, _contiguous(statistics), reduced)
     return out, Statistics(used)
 

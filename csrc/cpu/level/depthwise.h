@@ -5,6 +5,8 @@
 // of both. With stride 2 a row holds its even columns first and its odd ones after them, so that every tap of every
 // output still reads neighbours.
 #pragma once
+#include <utility>
+
 #include "elementwise.h"
 
 namespace enas::ENAS_LEVEL {
@@ -71,6 +73,9 @@ inline void depthwise_of(Plane<A> in, int64_t in_step, const A* expanded, int pe
     } else if (rows >= 4) {
       depthwise_rows<V, A, K, 4, step>(in, expanded, period, out, out_pitch, lanes);
       done = 4;
+    } else if (rows >= 2) {
+      depthwise_rows<V, A, K, 2, step>(in, expanded, period, out, out_pitch, lanes);
+      done = 2;
     } else {
       depthwise_rows<V, A, K, 1, step>(in, expanded, period, out, out_pitch, lanes);
     }
@@ -97,34 +102,41 @@ inline void depthwise(int kernel, int step, const Plane<A>& in, const A* expande
 }
 
 // Adds to `sums` [K * K][period] the products of input and output gradient, lane by lane, for output rows that are one
-// tap row apart. A column of taps slides down: each input row meets the K last rows of the gradient, kept in registers.
+// tap row apart. A column of taps slides down the rows of the image, not those of its border, which are zero: each input
+// row meets the K rows of the gradient around it, kept in registers.
 template <class A, int K>
 inline void depthwise_weight_gradient_dense(const Plane<A>& in, const A* gradient, int64_t gradient_pitch, A* sums,
                                             int period, int rows, int lanes) {
   constexpr int GROUP = K == 7 ? 1 : K;  // columns of taps at once: 25 sums and 5 gradients fill the registers
+  constexpr int MIDDLE = K / 2;
+  const int64_t pitch = in.pitch, spacing = in.columns[1] - in.columns[0];
   for (int phase = 0; phase < period; phase += LANES<A>) {
     for (int first = 0; first < K; first += GROUP) {
       Vector<A> totals[K * GROUP];
 #pragma GCC unroll 32
       for (int tap = 0; tap < K * GROUP; ++tap) totals[tap] = Vector<A>{};
       for (int lane = phase; lane < lanes; lane += period) {
-        Vector<A> window[K];
+        Vector<A> window[K];  // row r of the gradient at place r % K
 #pragma GCC unroll 8
-        for (int dy = 0; dy < K; ++dy) window[dy] = Vector<A>{};
-        for (int base = 0; base < rows + K - 1; base += K) {
+        for (int row = 0; row < K; ++row)
+          window[row] = row < MIDDLE && row < rows ? load(gradient + row * gradient_pitch + lane) : Vector<A>{};
+        const A* x = in.first + MIDDLE * pitch + in.columns[first] + lane;
+        const A* next = gradient + MIDDLE * gradient_pitch + lane;
+        const auto step = [&]<int turn>(bool inside) __attribute__((always_inline)) {
+          window[(turn + MIDDLE) % K] = inside ? load(next) : Vector<A>{};
 #pragma GCC unroll 8
-          for (int turn = 0; turn < K; ++turn) {
-            const int row = base + turn;
-            if (row >= rows + K - 1) break;
-            window[turn] = row < rows ? load(gradient + row * gradient_pitch + lane) : Vector<A>{};
+          for (int dx = 0; dx < GROUP; ++dx) {
+            const Vector<A> seen = load(x + dx * spacing);
 #pragma GCC unroll 8
-            for (int dx = 0; dx < GROUP; ++dx) {
-              const Vector<A> x = load(in.first + row * in.pitch + in.columns[first + dx] + lane);
-#pragma GCC unroll 8
-              for (int dy = 0; dy < K; ++dy) totals[dy * GROUP + dx] += x * window[(turn - dy + K) % K];
-            }
+            for (int dy = 0; dy < K; ++dy) totals[dy * GROUP + dx] += seen * window[(turn + MIDDLE - dy + K) % K];
           }
-        }
+          x += pitch;
+          next += gradient_pitch;
+        };
+        const auto steps = [&]<int... turn>(int row, std::integer_sequence<int, turn...>) __attribute__((always_inline)) {
+          ((row + turn < rows && (step.template operator()<turn>(row + turn + MIDDLE < rows), true)) && ...);
+        };
+        for (int row = 0; row < rows; row += K) steps(row, std::make_integer_sequence<int, K>{});
       }
 #pragma GCC unroll 8
       for (int dy = 0; dy < K; ++dy)
@@ -137,35 +149,41 @@ inline void depthwise_weight_gradient_dense(const Plane<A>& in, const A* gradien
   }
 }
 
-// The same for stride 2, tap by tap.
-template <class A>
-inline void depthwise_weight_gradient_strided(int kernel, const Plane<A>& in, const A* gradient,
-                                              int64_t gradient_pitch, A* sums, int period, int rows, int lanes) {
-  for (int dy = 0; dy < kernel; ++dy)
-    for (int dx = 0; dx < kernel; ++dx)
-      for (int phase = 0; phase < period; phase += LANES<A>) {
-        A* sum = sums + (dy * kernel + dx) * period + phase;
-        Vector<A> total = load(sum);
-        for (int row = 0; row < rows; ++row)
-          for (int lane = phase; lane < lanes; lane += period)
-            total += load(in.first + (2 * row + dy) * in.pitch + in.columns[dx] + lane) *
-                     load(gradient + row * gradient_pitch + lane);
-        store(sum, total);
-      }
+// The same for stride 2: rows of taps of which each meets every row of the gradient.
+template <class A, int K>
+inline void depthwise_weight_gradient_strided(const Plane<A>& in, const A* gradient, int64_t gradient_pitch, A* sums,
+                                              int period, int rows, int lanes) {
+  constexpr int GROUP = K == 3 ? 3 : 1;  // rows of taps at once
+  for (int first = 0; first < K; first += GROUP)
+    for (int phase = 0; phase < period; phase += LANES<A>) {
+      Vector<A> totals[GROUP * K];
+#pragma GCC unroll 16
+      for (int tap = 0; tap < GROUP * K; ++tap) totals[tap] = load(sums + (first * K + tap) * period + phase);
+      for (int row = 0; row < rows; ++row)
+        for (int lane = phase; lane < lanes; lane += period) {
+          const Vector<A> number = load(gradient + row * gradient_pitch + lane);
+#pragma GCC unroll 4
+          for (int dy = 0; dy < GROUP; ++dy)
+#pragma GCC unroll 8
+            for (int dx = 0; dx < K; ++dx)
+              totals[dy * K + dx] += load(in.first + (2 * row + first + dy) * in.pitch + in.columns[dx] + lane) * number;
+        }
+#pragma GCC unroll 16
+      for (int tap = 0; tap < GROUP * K; ++tap) store(sums + (first * K + tap) * period + phase, totals[tap]);
+    }
 }
 
 // The gradient's rows must end in at least one vector of zeros after their `lanes` numbers.
 template <class A>
 inline void depthwise_weight_gradient(int kernel, int step, const Plane<A>& in, const A* gradient,
                                       int64_t gradient_pitch, A* sums, int period, int rows, int lanes) {
-  if (step == 2)
-    depthwise_weight_gradient_strided(kernel, in, gradient, gradient_pitch, sums, period, rows, lanes);
-  else if (kernel == 3)
-    depthwise_weight_gradient_dense<A, 3>(in, gradient, gradient_pitch, sums, period, rows, lanes);
-  else if (kernel == 5)
-    depthwise_weight_gradient_dense<A, 5>(in, gradient, gradient_pitch, sums, period, rows, lanes);
-  else
-    depthwise_weight_gradient_dense<A, 7>(in, gradient, gradient_pitch, sums, period, rows, lanes);
+  const auto of = [&]<int K>() {
+    if (step == 2) depthwise_weight_gradient_strided<A, K>(in, gradient, gradient_pitch, sums, period, rows, lanes);
+    else depthwise_weight_gradient_dense<A, K>(in, gradient, gradient_pitch, sums, period, rows, lanes);
+  };
+  if (kernel == 3) of.template operator()<3>();
+  else if (kernel == 5) of.template operator()<5>();
+  else of.template operator()<7>();
 }
 
 }  // namespace enas::ENAS_LEVEL

@@ -27,6 +27,11 @@ inline int repeated_size(int channels) {
 template <class A>
 inline void repeat(const A* values, int channels, A* repeated) {
   const int size = repeated_size<A>(channels);
+  if (channels % LANES<A> == 0) {  // whole vectors: images may be so small that this counts
+    for (int lane = 0; lane < size; lane += channels)
+      for (int i = 0; i < channels && lane + i < size; i += LANES<A>) store(repeated + lane + i, load(values + i));
+    return;
+  }
   for (int lane = 0, channel = 0; lane < size; ++lane) {
     repeated[lane] = values[channel];
     if (++channel == channels) channel = 0;

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 
 import torch
+from torch.profiler import record_function
 
 OTHER = "other"
 """What is between the named phases."""
@@ -15,7 +16,8 @@ class Phases:
     """Adds up the seconds of each phase; whoever begins something says its name, and it lasts until the next name.
 
     On CUDA the marks are events in the stream, so that nobody waits for one; they are read when `shares` is called.
-    While a graph is captured marks are left out: a replayed step is one phase.
+    While a graph is captured marks are left out: a replayed step is one phase. A profiler that listens sees the phases
+    as regions of these names.
     """
 
     def __init__(self, device: torch.device):
@@ -23,10 +25,15 @@ class Phases:
         self._device = device
         self._marks: list[tuple[str, float | torch.cuda.Event]] = []
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._region: record_function | None = None
         self.enter(OTHER)
 
     def enter(self, name: str) -> None:
         """From here on the time is that of `name`."""
+        if self._region is not None:
+            self._region.__exit__(None, None, None)
+        self._region = record_function(name)
+        self._region.__enter__()  # type: ignore[no-untyped-call]
         if not self._on_cuda:
             now = time.perf_counter()
             self._close(now)

@@ -50,3 +50,13 @@ def test_events_on_cuda_see_the_work_of_the_device() -> None:
     phases.enter("nothing")
     shares = phases.shares()
     assert shares["products"] > 0.9
+
+
+def test_a_profiler_sees_the_phases() -> None:
+    phases = Phases(torch.device("cpu"))
+    with torch.profiler.profile() as profiler:
+        phases.enter("products")
+        torch.ones(3) @ torch.ones(3)
+        phases.enter(OTHER)
+    named = {event.key: event for event in profiler.key_averages()}
+    assert named["products"].cpu_time_total >= named["aten::dot"].cpu_time_total > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from enas.data import Batches, DataSet, Split
 from enas.descent import Descent
 from enas.errors import UserError
 from enas.interruption import Interruption
+from enas.profile import region
 from enas.randomness import Randomness
 from enas.record import Record, throughput
 from enas.schedule import Cosine
@@ -89,7 +90,9 @@ class FinalTraining:
         self.seconds = 0.0
         self._sums = torch.zeros(len(METRICS), dtype=torch.float64, device=randomness.device)
 
-    def run(self, record: Record, name: str = "training") -> dict[str, Any]:
+    def run(
+        self, record: Record, name: str = "training", after_step: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
         """Train what is left, test once, and return the result; KeyboardInterrupt after a clean stop on Ctrl-C.
 
         Raises UserError where the loss is no longer finite; the last checkpoint is then the one before.
@@ -109,6 +112,7 @@ class FinalTraining:
                 started = time.perf_counter()
                 for _ in self._steps():
                     bar.update()
+                    after_step()
                     if interruption.requested:
                         self.seconds += time.perf_counter() - started
                         self.descent.check(self.epoch + 1)
@@ -147,7 +151,8 @@ class FinalTraining:
         line = f"train accuracy {values['train/accuracy']:.4f}"
         self.epoch += 1
         if self.validates:
-            valid = evaluate(self.child, self.data, self.data.valid, self.batches.batch_size)
+            with region("validate"):
+                valid = evaluate(self.child, self.data, self.data.valid, self.batches.batch_size)
             values |= {f"valid/{name}": value for name, value in valid.items()}
             line += f", valid {valid['accuracy']:.4f}"
             if (valid["accuracy"], -valid["loss"]) > (self.best.get("accuracy", -1.0), -self.best.get("loss", 0.0)):

@@ -19,6 +19,7 @@ from enas.architecture import Estimates
 from enas.estimator import Estimator
 from enas.interruption import Interruption
 from enas.plan import Limits, Plan
+from enas.profile import region
 from enas.randomness import Randomness, seeded
 from enas.record import throughput
 from enas.report import Comparison, Contender, SearchReport
@@ -58,7 +59,7 @@ class Search:
         self.seconds = 0.0
         self.watched: Estimates | None = None
 
-    def run(self) -> Comparison:
+    def run(self, after_step: Callable[[], None] = lambda: None) -> Comparison:
         """Search until the epochs or the time are used up, then compare with chance.
 
         Ctrl-C is answered between two steps: checkpoint, best so far, KeyboardInterrupt. Raises UserError where the
@@ -70,6 +71,7 @@ class Search:
                 started, trained, updated = time.perf_counter(), self.trained, self.updated
                 for _ in self._steps():
                     bar.update()
+                    after_step()
                     if interruption.requested:
                         self.seconds += time.perf_counter() - started
                         self._stop()
@@ -103,7 +105,8 @@ class Search:
             self.rows = self._propose(draw, self.training.steps, self.randomness["children"])
         rate = self.training.rate(self.epoch, self.plan.epochs)
         while self.trained < self.training.steps:
-            self.training.step(self.rows[self.trained, None], rate)
+            with region("train"):
+                self.training.step(self.rows[self.trained, None], rate)
             self.trained += 1
             if self.trained % self.plan.log_every == 0 and self.trained < self.training.steps:
                 self.training.descent.check(self.epoch + 1)
@@ -116,7 +119,8 @@ class Search:
             metrics = {f"search/sampled_{name}": metric.mean() for name, metric in estimates.metrics.items()}
             metrics["search/reward"] = estimates.value.mean()
             metrics["search/reward_std"] = estimates.value.std(unbiased=False)
-            self.told.append({**metrics, **self.strategy.tell(estimates)})
+            with region("tell"):
+                self.told.append({**metrics, **self.strategy.tell(estimates)})
             self.updated += 1
             yield
 
@@ -174,15 +178,17 @@ class Search:
     def _propose(
         self, draw: Callable[[int, torch.Generator], Tensor], count: int, generator: torch.Generator
     ) -> Tensor:
-        rows, drawn, rejected = propose(
-            lambda number: draw(number, generator), count, lambda found: self.limits.accept(self.space, found)
-        )
+        with region("ask"):
+            rows, drawn, rejected = propose(
+                lambda number: draw(number, generator), count, lambda found: self.limits.accept(self.space, found)
+            )
         self.drawn, self.rejected = self.drawn + drawn, self.rejected + rejected
         return rows
 
     def _estimate(self, rows: Tensor, generator: torch.Generator | None) -> Estimates:
         self.estimator.step = self.training.step_count
-        return self.estimator.estimate(rows, generator)
+        with region("estimate"):
+            return self.estimator.estimate(rows, generator)
 
     def state_dict(self) -> dict[str, Any]:
         return {

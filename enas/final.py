@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -91,7 +91,9 @@ class FinalTraining:
         self.seconds = 0.0
         self._sums = torch.zeros(len(METRICS), dtype=torch.float64, device=randomness.device)
 
-    def run(self, record: Record, name: str = "training") -> dict[str, Any]:
+    def run(
+        self, record: Record, name: str = "training", after_step: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
         """Train what is left, test once, and return the result; KeyboardInterrupt after a clean stop on Ctrl-C.
 
         Raises UserError where the loss is no longer finite; the last checkpoint is then the one before.
@@ -112,6 +114,7 @@ class FinalTraining:
                 self.phases.shares()  # what validation took is no part of this epoch
                 for _ in self._steps():
                     bar.update()
+                    after_step()
                     if interruption.requested:
                         self.seconds += time.perf_counter() - started
                         self.descent.check(self.epoch + 1)
@@ -157,6 +160,7 @@ class FinalTraining:
         line = f"train accuracy {values['train/accuracy']:.4f}"
         self.epoch += 1
         if self.validates:
+            self.phases.enter("validation")
             valid = evaluate(self.child, self.data, self.data.valid, self.batches.batch_size)
             values |= {f"valid/{name}": value for name, value in valid.items()}
             line += f", valid {valid['accuracy']:.4f}"

@@ -58,7 +58,7 @@ class Search:
         self.seconds = 0.0
         self.watched: Estimates | None = None
 
-    def run(self) -> Comparison:
+    def run(self, after_step: Callable[[], None] = lambda: None) -> Comparison:
         """Search until the epochs or the time are used up, then compare with chance.
 
         Ctrl-C is answered between two steps: checkpoint, best so far, KeyboardInterrupt. Raises UserError where the
@@ -72,6 +72,7 @@ class Search:
                 self.training.phases.shares()  # what the last epoch's end took is no part of this one
                 for _ in self._steps():
                     bar.update()
+                    after_step()
                     if interruption.requested:
                         self.seconds += time.perf_counter() - started
                         self._stop()

@@ -46,7 +46,6 @@ class SharedTraining:
         data: DataSet,
         randomness: Randomness,
         batch_size: int = 64,
-        children: int = 1,
         rate: Cosine | None = None,
         momentum: float = 0.9,
         nesterov: bool = True,
@@ -54,6 +53,7 @@ class SharedTraining:
         decay_norms: bool = True,
         clip: float | None = 5.0,
         dropout: float = 0.1,
+        children: int = 1,
         graph: Literal["auto", "off"] = "auto",
     ):
         if batch_size < 2:

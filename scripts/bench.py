@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from omegaconf import DictConfig
@@ -17,10 +17,12 @@ from omegaconf import DictConfig
 from enas import kernels
 from enas.allocator import keep_memory
 from enas.bench import kernels as operations
-from enas.bench import memory, networks, table
+from enas.bench import memory, networks, search_table, table
 from enas.bench.cases import Case, Result, Setting, results
 from enas.bench.machine import Limits, measure_limits, peer_precision, synchronise, tune_peer
+from enas.bench.search import compare
 from enas.bench.timing import alternate
+from enas.bench.workloads import Workload, workloads
 from enas.errors import UserError
 
 from . import configuration, machine
@@ -35,6 +37,7 @@ class What(Enum):
     step = "step"
     score = "score"
     memory = "memory"
+    search = "search"
 
 
 CASES = {
@@ -42,7 +45,7 @@ CASES = {
     What.step: networks.step_cases,
     What.score: networks.score_cases,
 }
-ITERATIONS = {What.kernels: 30, What.step: 10, What.score: 10, What.memory: 1}
+ITERATIONS = {What.kernels: 30, What.step: 10, What.score: 10, What.memory: 1, What.search: 6}
 
 
 @dataclass
@@ -50,10 +53,15 @@ class Keys:
     """The keys of the command."""
 
     what: What = key(What.kernels, "What is compared")
-    cases: str = key("*", "Which cases, a pattern as for file names: sepconv/*/fwd")
+    cases: str = key("*", "Which cases, a pattern as for file names, of the name or its last part: sepconv/*/fwd")
     compile: bool = key(True, "kernels: torch.compile of the single operation is a peer too")
-    iterations: int | None = key(None, "Timed turns of every side; null: 30, 10 for step and score, 1 for memory")
-    batch_size: int = key(64, "Images a batch")
+    iterations: int | None = key(
+        None, "Timed turns of every side; null: 30, 10 for step and score, 6 for search, 1 for memory"
+    )
+    batch_size: int | None = key(None, "Images a batch; null: 64, and what a search has by itself")
+    steps: int | None = key(None, "search: training steps of a turn; null: an epoch, 1 of CIFAR's size on a CPU")
+    epochs: float = key(150.0, "search: epochs that a whole search is counted with")
+    root: str | None = key(None, "search: where CIFAR-10 is; null: random images of its size")
     seed: int = key(0, "Seed of weights, images and children")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads of both sides; null: all")
@@ -66,44 +74,76 @@ def bench(config: DictConfig) -> None:
     """Compare, print the table line by line, and append what was measured to `out`."""
     device = machine.prepare(config)
     iterations = ITERATIONS[config.what] if config.iterations is None else config.iterations
-    for name, value, least in (("iterations", iterations, 1), ("batch_size", config.batch_size, 2)):
-        if value < least:
+    batch_size = 64 if config.batch_size is None else config.batch_size
+    for name, value, least in (
+        ("iterations", iterations, 1),
+        ("batch_size", batch_size, 2),
+        ("steps", config.steps, 1),
+    ):
+        if value is not None and value < least:
             raise UserError(f"{name}={value}: allowed is {least} or more")
+    if not config.epochs > 0:
+        raise UserError(f"epochs={config.epochs}: allowed is more than 0")
     compiled = config.compile and config.what is What.kernels
-    setting = Setting(device, config.precision.value, config.batch_size, config.seed, compiled)
-    cases = _chosen(config, setting)
+    setting = Setting(device, config.precision.value, batch_size, config.seed, compiled)
+    chosen = _chosen(config, setting)
+    if config.what is What.search:
+        chosen = [load() for load in chosen]
     tune_peer()
     with _opened(config.out) as out:
         print(
             f"ours: {kernels.in_use(device)} kernels, {setting.precision}; plain PyTorch {torch.__version__}: "
-            f"{peer_precision(setting.precision, device)}; {device}, {torch.get_num_threads()} threads, "
-            f"batch {setting.batch_size}"
+            f"{peer_precision(setting.precision, device)}; {device}, {torch.get_num_threads()} threads"
         )
         if config.what is What.memory:
             _compare_memory(setting, iterations, config.kernels.value, out)
+        elif config.what is What.search:
+            _compare_searches(setting, chosen, iterations, config, out)
         else:
-            _compare_times(setting, cases, iterations, out)
+            _compare_times(setting, chosen, iterations, out)
 
 
-def _chosen(config: DictConfig, setting: Setting) -> list[Case]:
-    """The cases that the pattern matches. Raises UserError where it matches none."""
+def _chosen(config: DictConfig, setting: Setting) -> list[Any]:
+    """What the pattern matches: cases, or what loads the workloads of searches. UserError where it matches nothing."""
+    offered: dict[str, Any]
     if config.what is What.memory:
-        names, cases = [memory.NAME], []
+        offered = {memory.NAME: None}
+    elif config.what is What.search:
+        offered = dict(workloads(setting.seed, config.root, config.batch_size))
     else:
-        cases = list(CASES[config.what](setting))
-        names = [case.name for case in cases]
-    if not any(fnmatchcase(name, config.cases) for name in names):
-        kinds = ", ".join(dict.fromkeys(name.partition("/")[0] + "/*" for name in names))
+        offered = {case.name: case for case in CASES[config.what](setting)}
+    chosen = [
+        case
+        for name, case in offered.items()
+        if fnmatchcase(name, config.cases) or fnmatchcase(name.rpartition("/")[2], config.cases)
+    ]
+    if not chosen:
+        kinds = ", ".join(dict.fromkeys(name.partition("/")[0] + "/*" for name in offered))
         raise UserError(
-            f"cases={config.cases}: matches no case of what={config.what.value}, which has {kinds}, as in {names[0]}"
+            f"cases={config.cases}: matches no case of what={config.what.value}, which has {kinds}, as in "
+            f"{next(iter(offered))}"
         )
-    return [case for case in cases if fnmatchcase(case.name, config.cases)]
+    return chosen
+
+
+def _compare_searches(
+    setting: Setting, chosen: Sequence[Workload], iterations: int, config: DictConfig, out: TextIO | None
+) -> None:
+    limits = _limits(setting)
+    for work in chosen:
+        result = compare(work, setting, iterations, config.steps, config.epochs, limits)
+        print(search_table.text(result), flush=True)
+        _append([result.document()], out)
+
+
+def _limits(setting: Setting) -> Limits:
+    if not keep_memory():
+        print("the C library cannot be told to keep freed memory: page faults may weigh on either side")
+    return measure_limits(setting.device, setting.precision)
 
 
 def _compare_times(setting: Setting, cases: Sequence[Case], iterations: int, out: TextIO | None) -> None:
-    if not keep_memory():
-        print("the C library cannot be told to keep freed memory: page faults may weigh on either side")
-    limits = measure_limits(setting.device, setting.precision)
+    limits = _limits(setting)
     print(table.heading(limits, table.peers(setting.compiled)), flush=True)
     found: list[Result] = []
     for case in cases:
@@ -123,8 +163,12 @@ def _compare_memory(setting: Setting, iterations: int, choice: str, out: TextIO 
 
 def _tell(measured: Sequence[Result], limits: Limits | None, absent: Mapping[str, str], out: TextIO | None) -> None:
     print(table.line(measured, limits, absent), flush=True)
+    _append([result.document() for result in measured], out)
+
+
+def _append(documents: Sequence[Mapping[str, Any]], out: TextIO | None) -> None:
     if out is not None:
-        out.writelines(json.dumps(result.document()) + "\n" for result in measured)
+        out.writelines(json.dumps(document) + "\n" for document in documents)
         out.flush()
 
 
@@ -144,7 +188,7 @@ VERB = Verb(
     example="enas-bench what=step device=cpu out=bench.jsonl",
     schema=Keys,
     task=bench,
-    paths=("out",),
+    paths=("out", "root"),
 )
 
 

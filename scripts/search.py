@@ -22,7 +22,7 @@ from enas.strategy import Sampler, propose
 from enas.supernet import Supernet
 from enas.train import SharedTraining
 
-from . import configuration, machine
+from . import configuration, machine, profiling
 from .configuration import Verb, group, key
 from .keys import Graph, Kernels, Limit, Objective, Precision, SearchNetwork
 
@@ -72,6 +72,7 @@ class Keys:
     log_every: int = key(50, "Training steps between two log entries")
     draw_every: int = key(10, "Epochs between two drawings of the best cells")
     progress: bool = key(True, "Show a progress bar")
+    profile: int | None = key(None, profiling.PROFILE)
     run_dir: str = key("runs/search-${now:%Y%m%d-%H%M%S}", "Where the run is written")
     resume: str | None = key(None, "A run directory to go on with")
 
@@ -100,6 +101,7 @@ def search(config: DictConfig) -> float:
     plan = Plan(children=config.children, **{name: config[name] for name in PLAN})
     limits = Limits(_limit_scale(config, scale), config.limit.params, config.limit.macs)
 
+    profiling.check(config)
     if config.draw_every < 1:
         raise UserError(f"draw_every={config.draw_every}: allowed is 1 or more")
     # The rows of the baseline: limits that leave too little are told now, before anything is written.
@@ -115,7 +117,9 @@ def search(config: DictConfig) -> float:
             run.load_state_dict(state)
         report.start()
         try:
-            comparison = run.run()
+            steps = training.steps + (0 if plan.waits(0) else plan.updates)
+            with profiling.profiled(config, run_dir, device, steps, plan.epochs) as after_step:
+                comparison = run.run(after_step)
         except KeyboardInterrupt:
             print(
                 f"stopped; the best so far is in {run_dir / 'genotype.json'}; go on with: "

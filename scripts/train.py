@@ -18,7 +18,7 @@ from enas.randomness import seeded
 from enas.space import load_genotype
 from enas.supernet import Child, load_child
 
-from . import configuration, machine
+from . import configuration, machine, profiling
 from .configuration import Verb, group, key
 from .keys import Init, Kernels, Network, Precision
 from .training import builds_auxiliary, table, train_child
@@ -43,6 +43,7 @@ class Keys:
     precision: Precision = key(Precision.fp32, "tf32: CUDA may round products; bf16: images are stored so")
     checkpoint_every: int = key(1, "Epochs between checkpoints")
     progress: bool = key(True, "Show a progress bar")
+    profile: int | None = key(None, profiling.PROFILE)
     run_dir: str = key("runs/train-${now:%Y%m%d-%H%M%S}", "Where the run is written")
     resume: str | None = key(None, "A run directory to go on with")
 
@@ -55,6 +56,7 @@ def train(config: DictConfig) -> float:
     searched = genotype.cost["scale"]
     own = {key: searched[key] if value is None else value for key, value in config.network.items()}
     scale = scale_for(data, **own)
+    profiling.check(config)
     if config.n_random < 0:
         raise UserError(f"n_random={config.n_random}: allowed is 0 or more")
     if config.n_random and config.init is Init.shared:

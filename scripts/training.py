@@ -16,6 +16,7 @@ from enas.randomness import Randomness
 from enas.supernet import Child
 
 from . import machine
+from .profiling import profiled
 
 
 def train_child(
@@ -35,7 +36,9 @@ def train_child(
         record.write_json("run.json", {**origin, "name": name, "finished": False})
         if state is not None:
             training.load_state_dict(state)
-        result = training.run(record, name)
+        device = next(child.parameters()).device
+        with profiled(config, folder, device, training.batches.steps, config.epochs) as after_step:
+            result = training.run(record, name, after_step)
         genotype = child.space.genotype(
             child.row, child.scale, {"weights": "own", "split": "test", **result["test"]}, {}
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from enas.api import scale_for
+from enas.architecture import Estimates
 from enas.bench.cases import LAYOUTS, OURS, Case, Setting, Sides, in_layout, to_planes
 from enas.bench.machine import autocast
 from enas.bench.peer import PeerDescent, PeerNetwork
@@ -142,6 +143,20 @@ def step_of_peer(
     return step
 
 
+def score_of_peer(
+    peer: PeerNetwork, layout: str, data: DataSet, setting: Setting, rows: Tensor, generator: torch.Generator
+) -> Estimates:
+    """What `Shared` does with rows [n, D] on one batch, in plain PyTorch: the rows one after the other."""
+    count = min(setting.batch_size, len(data.valid))
+    drawn = torch.randperm(len(data.valid), generator=generator, device=setting.device)[:count]
+    inputs, labels = data.batch(data.valid, drawn, None)
+    planes, scores = to_planes(inputs, layout), Scores(len(rows), setting.device)
+    with torch.no_grad(), autocast(setting.precision, setting.device):
+        logits = [peer(planes, row) for row in rows.tolist()]
+    scores.add(torch.stack(logits).float(), labels)
+    return scores.estimates(rows, "accuracy", 0)
+
+
 def batch(setting: Setting) -> tuple[Tensor, Tensor]:
     """Inputs [B, H, W, C] and labels of a training step at the published shape."""
     generator = seeded(setting.seed, "inputs")
@@ -164,20 +179,14 @@ def _score(setting: Setting, data: DataSet, scale: Scale, rows: Tensor) -> Sides
     estimator = Shared(
         both.supernet, data.stored_as(setting.storage), batch_size=count, images=count, children=CHILDREN
     )
-    choices, on_device = rows.tolist(), rows.to(setting.device)
+    on_device = rows.to(setting.device)
 
     def ours(iteration: int) -> Tensor:
         return estimator.estimate(on_device, seeded(iteration, "images", setting.device)).value
 
     def theirs(peer: PeerNetwork, layout: str, iteration: int) -> Tensor:
         generator = seeded(iteration, "images", setting.device)
-        drawn = torch.randperm(len(data.valid), generator=generator, device=setting.device)[:count]
-        inputs, labels = data.batch(data.valid, drawn, None)
-        planes, scores = to_planes(inputs, layout), Scores(CHILDREN, setting.device)
-        with torch.no_grad(), autocast(setting.precision, setting.device):
-            logits = [peer(planes, row) for row in choices]
-        scores.add(torch.stack(logits).float(), labels)
-        return scores.estimates(on_device, "accuracy", 0).value
+        return score_of_peer(peer, layout, data, setting, on_device, generator).value
 
     calls: dict[str, Call] = {OURS: ours}
     for layout, peer in both.peers.items():

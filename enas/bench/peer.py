@@ -236,10 +236,10 @@ class PeerNetwork(nn.Module):
 
 class PeerDescent:
     """What `enas.descent.Descent` does, for the peer's thousands of small tensors: torch's fused optimiser, which is
-    two to three times as fast on them as the one that works on lists of tensors.
+    two to three times as fast on them as the one that works on lists of tensors. A clip of None clips nothing.
     """
 
-    def __init__(self, network: PeerNetwork, momentum: float, weight_decay: float, clip: float):
+    def __init__(self, network: PeerNetwork, momentum: float, weight_decay: float, clip: float | None):
         self._parameters = list(network.parameters())
         self._clip = clip
         for parameter in self._parameters:  # zero, not absent: unsampled weights move by momentum and decay
@@ -252,7 +252,8 @@ class PeerDescent:
         """Differentiate `loss` and move the weights."""
         self._optimiser.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._parameters, self._clip)
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._clip)
         self._optimiser.param_groups[0]["lr"] = rate
         self._optimiser.step()
 

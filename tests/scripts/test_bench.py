@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from enas.bench.machine import Limits
+from enas.bench.workloads import Workload, random_images
 from enas.scripts import bench
 
 from .conftest import Call
@@ -74,7 +75,7 @@ def test_without_a_file_nothing_is_written(enas: Call) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("what=speed", "what=speed: Invalid value 'speed', expected one of [kernels, step, score, memory]"),
+        ("what=speed", "what=speed: Invalid value 'speed', expected one of [kernels, step, score, memory, search]"),
         ("out=nowhere/results.jsonl", "nowhere/results.jsonl: cannot be written (No such file or directory)"),
         ("out=.", "cannot be written (Is a directory)"),
         (
@@ -84,6 +85,13 @@ def test_without_a_file_nothing_is_written(enas: Call) -> None:
         ("what=memory cases=step/*", "cases=step/*: matches no case of what=memory, which has memory/*"),
         ("iterations=0", "iterations=0: allowed is 1 or more"),
         ("batch_size=1", "batch_size=1: allowed is 2 or more"),
+        ("steps=0", "steps=0: allowed is 1 or more"),
+        ("epochs=0", "epochs=0.0: allowed is more than 0"),
+        (
+            "what=search cases=svhn",
+            "cases=svhn: matches no case of what=search, which has search/*, as in search/cifar",
+        ),
+        ("what=search cases=cifar root=nowhere", "nowhere"),
         ("threads=0", "threads=0: allowed is 1 or more"),
         ("device=tpu", "device=tpu: allowed are auto, cpu, cuda and cuda:N"),
         ("precision=fp16", "precision=fp16: Invalid value 'fp16'"),
@@ -107,11 +115,31 @@ def test_help_lists_every_key_and_no_group(enas: Call) -> None:
     outcome = enas("bench", "--help")
     shown = [" ".join(line.split()) for line in outcome.out.splitlines()]
     assert (outcome.code, outcome.err) == (0, "")
-    assert "what=kernels What is compared (kernels | step | score | memory)" in shown
-    for name in ("cases=*", "compile=true", "iterations=null", "batch_size=64", "seed=0", "threads=null", "out=null"):
+    assert "what=kernels What is compared (kernels | step | score | memory | search)" in shown
+    for name in (
+        "cases=*",
+        "compile=true",
+        "iterations=null",
+        "batch_size=null",
+        "steps=null",
+        "seed=0",
+        "threads=null",
+        "out=null",
+    ):
         assert sum(line.split()[:1] == [name] for line in shown) == 1, name
     assert "GROUP" not in outcome.out
     assert "--multirun" not in outcome.out
+
+
+def test_a_search_is_compared_as_a_whole(enas: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = Workload("search/tiny", random_images(24, 12, 0), 1, 4, 4, updates=2, samples=2, clip=None, slow=1)
+    monkeypatch.setattr(bench, "workloads", lambda seed, root, batch_size: {tiny.name: lambda: tiny})
+    outcome = enas("bench", *COMMON, "what=search", "cases=tiny", "epochs=3", "out=results.jsonl")
+    assert (outcome.code, outcome.err) == (0, "")
+    (line,) = [json.loads(line) for line in Path("results.jsonl").read_text().splitlines()]
+    assert (line["case"], line["epochs"], line["segment_steps"], line["n"]) == ("search/tiny", 3.0, 1, 1)
+    assert line["ours"]["search_s"] == 3 * line["ours"]["epoch_s"]
+    assert "search/tiny (random images, batch 4)" in outcome.out
 
 
 @pytest.mark.slow

@@ -389,7 +389,7 @@ def test_awkward_paths_in_every_path_key(
 def test_shared_weights_are_where_training_starts(enas: Call, searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[dict[str, float]] = []
 
-    def stand_in(self: FinalTraining, record: Any, name: str) -> dict[str, Any]:
+    def stand_in(self: FinalTraining, *_: Any) -> dict[str, Any]:
         started.append(evaluate(self.child, self.data, self.data.valid, 256))
         return {"params": 1, "test": {"accuracy": 0.0, "loss": 0.0}}
 

@@ -89,10 +89,15 @@ class EnasMicro(SearchSpace):
         """[M, D] -> [M, 4 * nodes, 3]: the edges of the normal cell, then those of the reduction cell."""
         pairs = choices.reshape(-1, 2 * self.edges, 2)
         source, operation = pairs.unbind(dim=2)
-        node = (torch.arange(2 * self.edges, device=choices.device) // 2) % self.nodes
-        side = torch.arange(2 * self.edges, device=choices.device) % 2
+        node, side = self._edge_places.on(choices.device)
         rows = self._row_table.on(choices.device)[operation, node, side, source]
         return torch.stack([source, operation, rows], dim=2).to(torch.int32)
+
+    @cached_property
+    def _edge_places(self) -> Resident:
+        """int64 [2, 4 * nodes]: the node and the side of each edge."""
+        edge = torch.arange(2 * self.edges)
+        return Resident(torch.stack([(edge // 2) % self.nodes, edge % 2]))
 
     @cached_property
     def _row_table(self) -> Resident:

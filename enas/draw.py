@@ -1,13 +1,14 @@
-"""Drawings for a run directory and for TensorBoard: the cells of a genotype, and the plots of a report.
+"""Drawings for a run directory and for TensorBoard: the graphs of a genotype, and the plots of a report.
 
 Figures are made without pyplot, so that nothing global is kept, and matplotlib is imported where it is used.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +28,11 @@ OPERATION_COLOURS = {
     "identity": "#1F857C",
 }
 INK, LINE, PAPER = "#1F2933", "#8A96A3", "#E9EDF2"
-INPUTS = {"input0": "two cells back", "input1": "one cell back"}
-COMBINE = {"project": "concat, 1×1 conv", "concat": "concat"}
-NOTES = {
-    "normal": "A node adds the results of its two operations.",
-    "reduction": "A node adds the results of its two operations; those that read an input have stride 2.",
-}
+OTHER_COLOUR = "#52606D"
+"""Of an operation that has no colour of its own."""
 
-# All lengths of a drawn cell are inches.
-CARD_WIDTH, CARD_BELOW, CARD_ABOVE = 1.54, 0.37, 0.67
+# All lengths of a drawn graph are inches.
+CARD_WIDTH, CARD_BELOW, CARD_ABOVE, CARD_NAME = 1.54, 0.215, 0.515, 0.335  # the last three beyond the outer chips
 CHIP_WIDTH, CHIP_HEIGHT, CHIP_RISE = 1.32, 0.27, 0.155
 BOX_WIDTH, BOX_HEIGHT = 1.12, 0.52
 GAP, CLIMB = 0.66, 0.2
@@ -43,37 +40,71 @@ MARGIN, HEADER, SPACE = 0.2, 0.7, 0.14
 SUM_RADIUS = 0.1
 
 
-def draw_cell(graph: dict[str, Any], cell: str, title: str) -> "Figure":
-    """Draw one cell of the `graph` of an enas_micro genotype, data flowing from left to right.
+class Part(NamedTuple):
+    """One operation of a node, and what it reads."""
 
-    Every node is a card that holds its two operations and adds their results; a line runs from what an
-    operation reads to that operation. `cell` is "normal" or "reduction". The parts have the names of the
-    genotype as ids in the SVG: `node2`, `node2.left.separable_3x3`, `input0-node2.left`, `node2-output`.
+    name: str
+    source: str
+    operation: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a space says of a graph to be drawn; names are those of the genotype.
+
+    title     what is drawn: normal cell
+    note      a sentence below the title
+    inputs    name -> what it is
+    nodes     name -> its parts, whose results it adds; in an order in which each reads what stands before it
+    output    the names it reads, and `combine`, how it joins them
+    """
+
+    title: str
+    note: str
+    inputs: Mapping[str, str]
+    nodes: Mapping[str, Sequence[Part]]
+    output: Sequence[str]
+    combine: str
+
+
+def draw_graph(drawing: Drawing, said: str) -> "Figure":
+    """Draw a graph, data flowing from left to right; `said` of it stands in the title.
+
+    Every node is a card that holds its operations and adds their results; a line runs from what an operation reads to
+    that operation. The parts have their names as ids in the SVG: `node2`, `node2.left.separable_3x3`,
+    `input0-node2.left`, `node2-output`.
     """
     from matplotlib.figure import Figure
 
-    nodes = {node["name"]: node for node in graph[cell]["nodes"]}
-    parents: dict[str, list[str]] = {name: [] for name in INPUTS}
-    parents |= {name: [node[side]["source"] for side in ("left", "right")] for name, node in nodes.items()}
-    parents["output"] = graph[cell]["output"]
-    card, box = (CARD_BELOW + SPACE, CARD_ABOVE + SPACE), (BOX_HEIGHT / 2 + SPACE, BOX_HEIGHT / 2 + SPACE)
-    sheet = _Sheet(arrange(parents, {name: card if name in nodes else box for name in parents}))
+    parents: dict[str, list[str]] = {name: [] for name in drawing.inputs}
+    parents |= {name: [part.source for part in parts] for name, parts in drawing.nodes.items()}
+    parents["output"] = list(drawing.output)
+    box = (BOX_HEIGHT / 2 + SPACE, BOX_HEIGHT / 2 + SPACE)
+    rooms = dict.fromkeys(parents, box)
+    for name, parts in drawing.nodes.items():
+        rooms[name] = (_reach(parts) + CARD_BELOW + SPACE, _reach(parts) + CARD_ABOVE + SPACE)
+    sheet = _Sheet(arrange(parents, rooms))
     figure = Figure(figsize=(sheet.width, sheet.height), dpi=150, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, sheet.width), ylim=(0, sheet.height))
     axes.set_axis_off()
-    axes.text(MARGIN, sheet.height - 0.32, title, size=13, weight="bold", color=INK, va="center")
-    axes.text(MARGIN, sheet.height - 0.6, NOTES[cell], size=8.5, color="#52606D", va="center")
+    axes.text(MARGIN, sheet.height - 0.32, f"{drawing.title}, {said}", size=13, weight="bold", color=INK, va="center")
+    axes.text(MARGIN, sheet.height - 0.6, drawing.note, size=8.5, color="#52606D", va="center")
     lines: dict[str, list[_Line]] = {source: sheet.trunk(source) for source in parents}
-    for name, note in INPUTS.items():
+    for name, note in drawing.inputs.items():
         _box(axes, sheet, name, note)
-    for name, node in nodes.items():
-        for line in _card(axes, sheet, name, node):
+    for name, parts in drawing.nodes.items():
+        for line in _card(axes, sheet, name, parts):
             lines[line.source].append(line)
-    _box(axes, sheet, "output", COMBINE[graph["combine"]])
+    _box(axes, sheet, "output", drawing.combine)
     lines["output"] = [sheet.line(source, "output", 0, LINE, f"{source}-output") for source in parents["output"]]
     for bundle in lines.values():
         _draw_lines(axes, bundle)
     return figure
+
+
+def _reach(parts: Sequence[Part]) -> float:
+    """From the middle of a card to that of its highest chip."""
+    return CHIP_RISE * (len(parts) - 1)
 
 
 @dataclass(frozen=True)
@@ -155,29 +186,31 @@ def _rounded(axes: "Axes", x: float, low: float, width: float, height: float, co
     axes.add_patch(FancyBboxPatch((x, low), width, height, style, facecolor=colour, linewidth=0, zorder=3, gid=gid))
 
 
-def _card(axes: "Axes", sheet: _Sheet, name: str, node: dict[str, Any]) -> list[_Line]:
-    """Draw a node: its name, its two operations and, at its right edge, their sum; give its lines."""
+def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list[_Line]:
+    """Draw a node: its name, its operations and, at its right edge, their sum; give its lines."""
     from matplotlib.patches import Circle
 
     x, y = sheet.entry(name)
-    _rounded(axes, x, y - CARD_BELOW, CARD_WIDTH, CARD_BELOW + CARD_ABOVE, PAPER, name)
-    axes.text(x + 0.1, y + 0.49, name, size=9.5, weight="bold", color=INK, va="center", zorder=5)
-    axes.add_patch(Circle((x + CARD_WIDTH, y), SUM_RADIUS, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=5))
-    axes.plot(x + CARD_WIDTH, y, marker="+", color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
+    reach = _reach(parts)
+    _rounded(axes, x, y - reach - CARD_BELOW, CARD_WIDTH, 2 * reach + CARD_BELOW + CARD_ABOVE, PAPER, name)
+    axes.text(x + 0.1, y + reach + CARD_NAME, name, size=9.5, weight="bold", color=INK, va="center", zorder=5)
+    if len(parts) > 1:
+        ring = Circle((x + CARD_WIDTH, y), SUM_RADIUS, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=5)
+        axes.add_patch(ring)
+        axes.plot(x + CARD_WIDTH, y, marker="+", color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
 
     # A sum has no order: the operation that reads the higher source stands above, and its lines do not cross.
-    def source_height(side: str) -> float:
-        return sheet.y[node[side]["source"], sheet.column[name] - 1]
+    def source_height(part: Part) -> float:
+        return sheet.y[part.source, sheet.column[name] - 1]
 
     lines = []
-    sides = sorted(("left", "right"), key=source_height, reverse=True)
-    for side, rise in zip(sides, (CHIP_RISE, -CHIP_RISE), strict=True):
-        source, operation = node[side]["source"], node[side]["operation"]
-        colour = OPERATION_COLOURS[operation]
-        lines.append(sheet.line(source, name, rise, colour, f"{source}-{name}.{side}"))
+    for place, part in enumerate(sorted(parts, key=source_height, reverse=True)):
+        rise = reach - 2 * CHIP_RISE * place
+        colour = OPERATION_COLOURS.get(part.operation, OTHER_COLOUR)
+        lines.append(sheet.line(part.source, name, rise, colour, f"{part.source}-{name}.{part.name}"))
         low = y + rise - CHIP_HEIGHT / 2
-        _rounded(axes, x, low, CHIP_WIDTH, CHIP_HEIGHT, colour, f"{name}.{side}.{operation}")
-        label = operation.replace("_", " ").replace("3x3", "3×3").replace("5x5", "5×5")
+        _rounded(axes, x, low, CHIP_WIDTH, CHIP_HEIGHT, colour, f"{name}.{part.name}.{part.operation}")
+        label = re.sub(r"(\d)x(\d)", r"\1×\2", part.operation.replace("_", " "))
         axes.text(x + CHIP_WIDTH / 2, y + rise, label, size=9, color="white", ha="center", va="center", zorder=5)
     return lines
 

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from enas.architecture import Estimates, Genotype
-from enas.draw import draw_cell, plot_comparison, save_svg
+from enas.draw import draw_graph, plot_comparison, save_svg
 from enas.record import Record
 from enas.space import Scale, SearchSpace
 from enas.supernet import Child, save_child
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-CELLS = ("normal", "reduction")
 
 
 @dataclass(frozen=True)
@@ -206,9 +204,8 @@ class SearchReport:
         return self.space.genotype(choices, self.scale, estimate, {**origin, **provenance})
 
     def _figures(self, row: list[int], title: str) -> Iterator[tuple[str, Figure]]:
-        graph = self.space.describe(row)
-        for cell in CELLS:
-            yield cell, draw_cell(graph, cell, f"{cell} cell, {title}")
+        for name, drawing in self.space.drawings(row).items():
+            yield name, draw_graph(drawing, title)
 
     def _title(self, best: Estimates) -> str:
         return f"{self.objective} {float(best.value[0]):.4f} +- {float(best.error[0]):.4f} with shared weights"

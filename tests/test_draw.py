@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 
-from enas.draw import OPERATION_COLOURS, draw_cell, figure_to_image, plot_comparison, plot_scatter, save_svg
+from enas.draw import (
+    OPERATION_COLOURS,
+    Drawing,
+    Part,
+    draw_graph,
+    figure_to_image,
+    plot_comparison,
+    plot_scatter,
+    save_svg,
+)
 
 OPERATIONS = list(OPERATION_COLOURS)
 # The published cells of the authors: source, operation, source, operation of each node.
@@ -55,8 +64,18 @@ def random_row(seed: int, nodes: int = 5) -> list[int]:
 ROWS = [NORMAL, REDUCTION, *(random_row(seed) for seed in range(8)), random_row(8, 1), random_row(9, 7)]
 
 
-def drawn(row: list[int], cell: str = "normal") -> Figure:
-    return draw_cell({cell: cell_graph(row), "combine": "project"}, cell, "A cell")
+def drawing(row: list[int], combine: str = "concat") -> Drawing:
+    graph = cell_graph(row)
+    nodes = {
+        node["name"]: [Part(side, node[side]["source"], node[side]["operation"]) for side in ("left", "right")]
+        for node in graph["nodes"]
+    }
+    inputs = {"input0": "two cells back", "input1": "one cell back"}
+    return Drawing("A cell", "What its nodes do.", inputs, nodes, graph["output"], combine)
+
+
+def drawn(row: list[int]) -> Figure:
+    return draw_graph(drawing(row), "drawn")
 
 
 def identifiers(figure: Figure) -> set[str]:
@@ -157,19 +176,24 @@ def test_one_colour_an_operation() -> None:
         assert line.get_edgecolor() == patches[chip].get_facecolor()
 
 
-@pytest.mark.parametrize("cell", ["normal", "reduction"])
-def test_svg_is_valid_and_names_every_node_and_operation(tmp_path: Path, cell: str) -> None:
-    row = {"normal": NORMAL, "reduction": REDUCTION}[cell]
-    save_svg(drawn(row, cell), tmp_path / "cell.svg")
+@pytest.mark.parametrize("row", [NORMAL, REDUCTION])
+def test_svg_is_valid_and_names_every_node_and_operation(tmp_path: Path, row: list[int]) -> None:
+    save_svg(drawn(row), tmp_path / "cell.svg")
     root = ElementTree.parse(tmp_path / "cell.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     texts = ["".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")]
     nodes = cell_graph(row)["nodes"]
-    assert {"A cell", "input0", "input1", "output", *(node["name"] for node in nodes)} < set(texts)
+    assert {
+        "A cell, drawn",
+        "What its nodes do.",
+        "input0",
+        "input1",
+        "output",
+        *(node["name"] for node in nodes),
+    } < set(texts)
     for operation in OPERATIONS:
         count = sum(node[side]["operation"] == operation for node in nodes for side in ("left", "right"))
         assert texts.count(operation.replace("_", " ").replace("x", "×").replace("ma×", "max")) == count
-    assert any("stride 2" in text for text in texts) == (cell == "reduction")
 
 
 def test_equal_cells_give_equal_files(tmp_path: Path) -> None:
@@ -178,13 +202,26 @@ def test_equal_cells_give_equal_files(tmp_path: Path) -> None:
     assert (tmp_path / "first.svg").read_bytes() == (tmp_path / "second.svg").read_bytes()
 
 
-def test_how_loose_ends_are_combined_is_said() -> None:
-    texts = {}
-    for combine in ("project", "concat"):
-        figure = draw_cell({"normal": cell_graph(NORMAL), "combine": combine}, "normal", "A cell")
-        texts[combine] = [text.get_text() for text in figure.axes[0].texts]
-    assert "concat, 1×1 conv" in texts["project"]
-    assert "concat" in texts["concat"]
+def test_how_the_output_joins_is_said() -> None:
+    texts = [text.get_text() for text in draw_graph(drawing(NORMAL, "concat, 1×1 conv"), "drawn").axes[0].texts]
+    assert "concat, 1×1 conv" in texts
+
+
+def test_a_node_has_any_number_of_parts() -> None:
+    parts = [Part(f"edge{source}", f"node{source}", "convolution_7x7") for source in range(3)]
+    nodes = {f"node{place}": parts[:place] for place in range(1, 4)}
+    figure = draw_graph(Drawing("A graph", "", {"node0": "input"}, nodes, ["node3"], "last node"), "drawn")
+    patches = {str(patch.get_gid()): patch for patch in figure.axes[0].patches}
+    for name, own in nodes.items():
+        card = patches[name]
+        assert isinstance(card, FancyBboxPatch)
+        for part in own:
+            chip = patches[f"{name}.{part.name}.{part.operation}"]
+            assert isinstance(chip, FancyBboxPatch)
+            assert card.get_y() < chip.get_y() < chip.get_y() + chip.get_height() < card.get_y() + card.get_height()
+    assert [text.get_text() for text in figure.axes[0].texts].count("convolution 7×7") == 6
+    sums = sum(isinstance(patch, Circle) for patch in figure.axes[0].patches)
+    assert sums == 2  # one part is no sum
 
 
 def test_image_has_the_size_and_the_colours_of_the_figure() -> None:

@@ -66,7 +66,7 @@ def _quick() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_cell", "save_svg", "plot_comparison"):
+        for name in ("draw_graph", "save_svg", "plot_comparison"):
             patch.setattr(f"enas.report.{name}", lambda *arguments: None)
         patch.setattr(Record, "figure", lambda *arguments: None)
         yield

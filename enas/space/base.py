@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.architecture import Architecture, Genotype
+from enas.draw import Drawing
 from enas.errors import UserError
 
 Kind = Literal["operation", "source", "skip", "number", "combine"]
@@ -150,6 +151,10 @@ class SearchSpace(ABC):
     @abstractmethod
     def describe(self, row: Sequence[int]) -> dict[str, Any]:
         """The row spelled out for people, as it stands in genotype.json under `graph`."""
+
+    def drawings(self, row: Sequence[int]) -> dict[str, Drawing]:
+        """The graphs of the row that are worth drawing, by name; none where a space does not say."""
+        return {}
 
     @abstractmethod
     def text(self, row: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from enas.draw import Drawing, Part
 from enas.errors import UserError
 from enas.space.base import Cost, Decision, Resident, Scale, SearchSpace
 from enas.space.cells import CellNetwork
@@ -27,6 +28,13 @@ from enas.space.stacking import STEM, Kind, stack_cells
 OPERATIONS = (SEPARABLE_3, SEPARABLE_5, AVERAGE_POOL_3, MAX_POOL_3, IDENTITY)
 CELLS: tuple[Kind, Kind] = get_args(Kind)
 SIDES = ("left", "right")
+NOTES = {
+    "normal": "A node adds the results of its two operations.",
+    "reduction": "A node adds the results of its two operations; those that read an input have stride 2.",
+}
+INPUTS = {"input0": "two cells back", "input1": "one cell back"}
+COMBINE = {"project": "concat, 1×1 conv", "concat": "concat"}
+"""What a drawing says beside the names."""
 
 
 class EnasMicro(SearchSpace):
@@ -149,6 +157,23 @@ class EnasMicro(SearchSpace):
             output = [slot_name(slot) for slot in range(self.nodes + 2) if slot not in read]
             cells[cell] = {"nodes": nodes, "output": output}
         return {**cells, "combine": self.output}
+
+    def drawings(self, row: Sequence[int]) -> dict[str, Drawing]:
+        graph = self.describe(row)
+        return {
+            cell: Drawing(
+                f"{cell} cell",
+                NOTES[cell],
+                INPUTS,
+                {
+                    node["name"]: [Part(side, node[side]["source"], node[side]["operation"]) for side in SIDES]
+                    for node in graph[cell]["nodes"]
+                },
+                graph[cell]["output"],
+                COMBINE[self.output],
+            )
+            for cell in CELLS
+        }
 
     def text(self, row: Sequence[int]) -> str:
         graph, lines = self.describe(row), []

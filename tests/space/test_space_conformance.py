@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from conformance import CELL_SPACES, SCALE, SPACES, generator, images
+from enas.draw import draw_graph
 from enas.errors import UserError
 from enas.space import SearchSpace
 from enas.space.base import Kind
@@ -218,3 +219,22 @@ def test_cost_is_positive_and_grows_with_the_scale(space: SearchSpace) -> None:
     assert (small.params > 0).all()
     assert (large.params > 2 * small.params).all()
     assert (large.macs > 2 * small.macs).all()
+
+
+@cell_spaces
+def test_drawings_name_every_operation_that_the_graph_names(space: SearchSpace) -> None:
+    row = space.random(1, generator())[0].tolist()
+    drawings = space.drawings(row)
+    assert drawings
+    drawn = sorted(
+        part.operation for drawing in drawings.values() for parts in drawing.nodes.values() for part in parts
+    )
+    chosen = zip(space.decisions, row, strict=True)
+    assert drawn == sorted(decision.alternatives[choice] for decision, choice in chosen if decision.kind == "operation")
+    for drawing in drawings.values():
+        known = {*drawing.inputs}
+        for name, parts in drawing.nodes.items():
+            assert {part.source for part in parts} <= known
+            known.add(name)
+        assert set(drawing.output) <= known
+        draw_graph(drawing, "drawn")

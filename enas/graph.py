@@ -35,14 +35,14 @@ class Recording(Protocol[Result_co]):
 Record = Callable[[Callable[..., Result], Sequence[Tensor], Sequence[torch.Generator]], Recording[Result]]
 
 
-def wanted(mode: Literal["auto", "off"], device: torch.device) -> bool:
-    """Whether to capture on `device`: with `auto` on CUDA, with the native kernels.
+def wanted(mode: Literal["auto", "off"], device: torch.device, static: bool) -> bool:
+    """Whether to capture on `device`: with `auto` on CUDA, with the native kernels, where the space is `static`.
 
     The reference reads routes on the host, which no graph can. Raises UserError for another mode.
     """
     if mode not in MODES:
         raise UserError(f"graph={mode}: allowed are auto and off")
-    return mode == "auto" and device.type == "cuda" and kernels.in_use(device) == "native"
+    return mode == "auto" and static and device.type == "cuda" and kernels.in_use(device) == "native"
 
 
 class Captured(Generic[Result]):

@@ -77,7 +77,7 @@ class SharedTraining:
         self._summed = 0
         # CUDA's optimiser wants its rate in float32, the CPU's takes any.
         self._rate = torch.zeros((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
-        self._captured = Captured(self._train, [self._augment], wanted(graph, device))
+        self._captured = Captured(self._train, [self._augment], wanted(graph, device, supernet.space.static))
         self.phases = Phases(device)
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, assemble
 from enas.estimator import Estimator, Shared
-from enas.space import Cost, Decision, EnasMicro, Network, Scale, SearchSpace
+from enas.space import Cost, Decision, EnasMicro, NasBench201, Network, Scale, SearchSpace
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -85,10 +85,13 @@ class Growing(SearchSpace):
         raise NotImplementedError
 
 
-CELL_SPACES: Mapping[str, SearchSpace] = {
+MICRO_SPACES: Mapping[str, SearchSpace] = {
     f"enas_micro-{nodes}-{output}": EnasMicro(nodes, output)  # type: ignore[arg-type]
     for nodes, output in [(1, "concat"), (2, "project"), (3, "concat"), (4, "project"), (5, "project"), (5, "concat")]
 }
+"""The ENAS cell space, of all sizes and outputs."""
+
+CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201()}
 """Spaces with networks."""
 
 SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, "growing": Growing()}

@@ -98,9 +98,9 @@ def test_plain_unless_asked_for() -> None:
 
 def test_no_graph_on_a_cpu_and_no_other_modes() -> None:
     for mode in ("auto", "off"):
-        assert not wanted(mode, torch.device("cpu"))  # type: ignore[arg-type]
+        assert not wanted(mode, torch.device("cpu"), static=True)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="graph=on: allowed are auto and off"):
-        wanted("on", torch.device("cpu"))  # type: ignore[arg-type]
+        wanted("on", torch.device("cpu"), static=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu

@@ -56,7 +56,7 @@ class Shared(Estimator):
         self.batch_size, self.images, self.children = batch_size, images, children
         self.statistics = statistics
         self._fitted = False
-        self._captured = Captured(self._score, capture=wanted(graph, data.valid.labels.device))
+        self._captured = Captured(self._score, capture=wanted(graph, data.valid.labels.device, supernet.space.static))
 
     @torch.no_grad()
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None) -> Estimates:
@@ -81,7 +81,7 @@ class Shared(Estimator):
 
     def _fit(self, row: Tensor, images: int) -> None:
         """Lower `children`, before the first pass, to what there is memory for; `row` [1, D] stands for all."""
-        if not self._fitted and len(row):
+        if not self._fitted and len(row) and self.supernet.space.static:
             shape, dtype = (1, images, *self.data.image_shape), self.data.storage or self.data.mean.dtype
             route = self.supernet.space.route(row)
             self.children = affordable(self.supernet.network, shape, dtype, route, self.children, row.device)

@@ -135,6 +135,8 @@ class SearchSpace(ABC):
     name: ClassVar[str]
     shareable: ClassVar[bool] = True
     """Whether one supernet can hold every row; False where tensor shapes depend on the row."""
+    static: ClassVar[bool] = True
+    """Whether its networks read routes on the device alone, so that one captured step serves any row."""
     conditional: ClassVar[bool] = False
     """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
     constrained: ClassVar[bool] = False

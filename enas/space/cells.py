@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from enas import kernels
 from enas.space.base import Network, Noise, Output, Scale
+from enas.space.layers import Norms, keep, linear
 from enas.space.rows import KeptRows, PointwiseTable, SeparableTable, he_normal
 from enas.space.stacking import STEM, Kind, Placement, halve, stack_cells
 
@@ -134,7 +134,7 @@ class CellNetwork(Network):
     ) -> Output:
         if state is not None:
             raise ValueError("a network of stacked cells has no state")
-        norms = _Norms(statistics, collect)
+        norms = Norms(statistics, collect)
         half = routes.shape[1] // 2
         edges: dict[Kind, Tensor] = {"normal": routes[:, :half], "reduction": routes[:, half:]}
         stem = norms("stem", kernels.convolution_norm, inputs, self.stem, self.stem_gain, self.stem_bias)
@@ -156,8 +156,8 @@ class CellNetwork(Network):
                 auxiliary = self.auxiliary(produced[position], norms)
         pooled = produced[len(self.cells) - 1].relu().mean(dim=(2, 3), dtype=self.head.dtype)
         if noise is not None and noise.dropout > 0:
-            pooled = pooled * _keep(pooled.shape, 1 - noise.dropout, noise.generator, pooled)
-        return Output(_linear(pooled, self.head.flatten(0, 1)), auxiliary, norms.collected())
+            pooled = pooled * keep(pooled.shape, 1 - noise.dropout, noise.generator, pooled)
+        return Output(linear(pooled, self.head.flatten(0, 1)), auxiliary, norms.collected())
 
     def inherit(self, supernet: Network) -> None:
         if not isinstance(supernet, CellNetwork) or supernet.scale != self.scale:
@@ -171,7 +171,7 @@ class CellNetwork(Network):
                 assert isinstance(shared, Cell)
                 own.inherit(shared)
 
-    def _calibrate(self, norms: _Norms, name: str, x: Tensor, cell: Cell, side: int) -> Tensor:
+    def _calibrate(self, norms: Norms, name: str, x: Tensor, cell: Cell, side: int) -> Tensor:
         table = cell.calibrations[side]
         if not isinstance(table, PointwiseTable):
             return x
@@ -184,9 +184,9 @@ class CellNetwork(Network):
         if noise is None or noise.drop_path == 0:
             return None
         depth = (position + 1) / len(self.cells)
-        keep = 1 - noise.drop_path * depth * noise.progress
+        kept = 1 - noise.drop_path * depth * noise.progress
         codes = routes[:, :, 1].unsqueeze(2)
-        scale = _keep((*routes.shape[:2], batch), keep, noise.generator, self.head)
+        scale = keep((*routes.shape[:2], batch), kept, noise.generator, self.head)
         return torch.where(codes == kernels.IDENTITY, torch.ones_like(scale), scale)
 
 
@@ -205,7 +205,7 @@ class AuxiliaryHead(nn.Module):
         self.wide = PointwiseTable(1, pixels * narrow, wide, generator)
         self.classifier = he_normal((wide, classes), wide, generator)
 
-    def forward(self, x: Tensor, norms: _Norms) -> Tensor:
+    def forward(self, x: Tensor, norms: Norms) -> Tensor:
         """[M, B, H, W, C] -> logits [M, B, K]."""
         planes = x.relu().flatten(0, 1).permute(0, 3, 1, 2)
         pooled = nn.functional.avg_pool2d(planes, self.window, 3).permute(0, 2, 3, 1)
@@ -213,33 +213,4 @@ class AuxiliaryHead(nn.Module):
         narrow = norms("auxiliary/narrow", kernels.pointwise_norm, pooled, self.narrow.weights())
         narrow = narrow.reshape(*x.shape[:2], 1, 1, -1)
         wide = norms("auxiliary/wide", kernels.pointwise_norm, narrow, self.wide.weights())
-        return _linear(wide.flatten(2).relu().to(self.classifier.dtype), self.classifier)
-
-
-class _Norms:
-    """Hands every kernel its given statistics by name, and remembers what it used."""
-
-    def __init__(self, given: Mapping[str, Tensor] | None, collect: bool):
-        self._given = given
-        self._used: dict[str, kernels.Statistics] | None = {} if collect else None
-
-    def __call__(self, name: str, function: Callable[..., tuple[Tensor, kernels.Statistics]], *inputs: Any) -> Tensor:
-        out, statistics = function(*inputs, statistics=None if self._given is None else self._given[name])
-        if self._used is not None:
-            self._used[name] = statistics
-        return out
-
-    def collected(self) -> dict[str, Tensor]:
-        return {} if self._used is None else {name: used.tensor() for name, used in self._used.items()}
-
-
-def _keep(shape: Sequence[int], probability: float, generator: torch.Generator, like: Tensor) -> Tensor:
-    """1 / probability with that probability, else 0: expectation one."""
-    uniform = torch.rand(*shape, generator=generator, device=like.device, dtype=like.dtype)
-    return (uniform < probability).to(like.dtype) / probability
-
-
-def _linear(x: Tensor, weight: Tensor) -> Tensor:
-    """[M, B, C] @ [C, K], one child after the other: a child's bits must not depend on how many there are."""
-    children = [child @ weight for child in x.unbind()]
-    return torch.stack(children)
+        return linear(wide.flatten(2).relu().to(self.classifier.dtype), self.classifier)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from conformance import CELL_SPACES, generator
+from conformance import MICRO_SPACES, generator
 from enas.bench.peer import PeerDescent, PeerNetwork
 from enas.descent import Descent
 from enas.space import EnasMicro, Scale, SearchSpace
@@ -38,9 +38,9 @@ def batch(size: tuple[int, int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", CELL_SPACES)
+@pytest.mark.parametrize("name", MICRO_SPACES)
 def test_logits_of_children_are_the_same(name: str, size: str) -> None:
-    space = CELL_SPACES[name]
+    space = MICRO_SPACES[name]
     supernet, peer = both(space, SIZES[size])
     inputs = batch(SIZES[size])
     planes = inputs[0].permute(0, 3, 1, 2)

@@ -164,7 +164,7 @@ def test_scores_that_are_all_equal_have_no_error() -> None:
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_replayed_passes_give_the_same_estimates(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if device == "cpu":
-        monkeypatch.setattr("enas.estimator.shared.wanted", lambda mode, device: mode == "auto")
+        monkeypatch.setattr("enas.estimator.shared.wanted", lambda mode, device, static: mode == "auto")
         monkeypatch.setattr("enas.graph.CudaRecording", Tape)
         monkeypatch.setattr(Tape, "made", 0)
     supernet = Supernet(SPACE, SCALE, generator(1)).to(device)

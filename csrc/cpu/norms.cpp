@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(Product<S> product, const Tensor& x, 
     if (statistics.has_value())
       std::memcpy(own, pointer<A>(*statistics) + child * 2 * channels, 2 * channels * sizeof(A));
     else
-      merge_moments(batch, product.out_pixels(), channels, moments.data() + child * batch * 3 * channels, own);
+      level<A>().merge_moments(batch, product.out_pixels(), channels, moments.data() + child * batch * 3 * channels, own);
     norms[child].set(channels, own, pointer<A>(gain), pointer<A>(bias));
   }
   parallel(children * batch, [&](int64_t image) {

@@ -88,9 +88,11 @@ class BlockGradients {
   A* at(int64_t block, int64_t set) { return memory_.get() + block * total_ + (begins_.empty() ? 0 : begins_[set]); }
   // Afterwards at(0, set) holds the sum over all blocks.
   void reduce() {
-    constexpr int64_t PIECE = 4096;
-    parallel((total_ + PIECE - 1) / PIECE, [&](int64_t piece) {
-      const int64_t begin = piece * PIECE, size = std::min(PIECE, total_ - begin);
+    // What one thread does sooner than others wake up is one piece.
+    const int64_t piece_size = blocks_ * total_ < 65536 ? total_ : 4096;
+    if (piece_size == 0) return;
+    parallel((total_ + piece_size - 1) / piece_size, [&](int64_t piece) {
+      const int64_t begin = piece * piece_size, size = std::min(piece_size, total_ - begin);
       for (int64_t block = 1; block < blocks_; ++block)
         level<A>().widen(size, memory_.get() + block * total_ + begin, A(1), memory_.get() + begin, true);
     });
@@ -125,9 +127,8 @@ struct Norm {
   // From the sums [images][2][channels] of dy and dy * (z - mean); adds to the gradients of gain and bias.
   void set_backward(int channels, const A* used, const A* gain, const A* sums, int64_t images, int64_t pixels,
                     bool given, A* dgain, A* dbias) {
-    std::vector<double> totals(2 * channels, 0.0);
-    for (int64_t image = 0; image < images; ++image)
-      for (int i = 0; i < 2 * channels; ++i) totals[i] += sums[image * 2 * channels + i];
+    std::vector<double> totals(2 * channels);
+    level<A>().sum_images(images, 2 * channels, sums, totals.data());
     on_grad.resize(channels);
     on_z.resize(channels);
     constant.resize(channels);
@@ -145,30 +146,5 @@ struct Norm {
     return {dy, scale, on_grad.data(), on_z.data(), constant.data()};
   }
 };
-
-// Mean and biased variance [2][channels] over images of `pixels` each, from moments [images][3][channels]. Distances to
-// the first image's mean keep a constant channel at variance 0.
-template <class A>
-inline void merge_moments(int64_t images, int64_t pixels, int channels, const A* moments, A* used) {
-  std::vector<double> first(channels), sum(channels, 0.0), squares(channels, 0.0), within(channels, 0.0);
-  const double count = double(pixels);
-  for (int64_t image = 0; image < images; ++image) {
-    const A *shift = moments + image * 3 * channels, *one = shift + channels, *two = one + channels;
-    for (int c = 0; c < channels; ++c) {
-      const double mean = double(one[c]) / count, here = double(shift[c]) + mean;
-      if (image == 0) first[c] = here;
-      const double distance = here - first[c];
-      sum[c] += distance;
-      squares[c] += distance * distance;
-      within[c] += std::max(double(two[c]) - double(one[c]) * mean, 0.0);
-    }
-  }
-  for (int c = 0; c < channels; ++c) {
-    const double mean = sum[c] / double(images);
-    const double between = std::max(squares[c] - sum[c] * mean, 0.0) * count;
-    used[c] = A(first[c] + mean);
-    used[channels + c] = A((within[c] + between) / (double(images) * count));
-  }
-}
 
 }  // namespace enas

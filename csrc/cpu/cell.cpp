@@ -80,7 +80,7 @@ class Forward {
       if (given_.has_value())
         std::memcpy(own, pointer<A>(*given_) + (own - pointer<A>(used)), 2 * cell_.channels * sizeof(A));
       else
-        merge_moments(cell_.batch, cell_.pixels(), cell_.channels, moments(child, place, 0), own);
+        level<A>().merge_moments(cell_.batch, cell_.pixels(), cell_.channels, moments(child, place, 0), own);
       const auto at = cell_.norm_place(plan(child), number);
       norm(child, number).set(cell_.channels, own, cell_.gain(at), cell_.bias(at));
     });

@@ -26,7 +26,8 @@ class CellGradients {
         given_(given),
         scratch_(cell.scratch(4)),
         norms_(cell.children * cell.norms.count()) {
-    for (const Tensor& weight : cell.call.weights) tables.push_back(zeros_like(weight));
+    for (const Tensor& weight : cell.call.weights) tables.push_back(torch::stable::new_empty(weight, weight.sizes()));
+    clear_tables();
     for (int slot = 0; slot < 2; ++slot) {
       const Tensor& input = slot ? cell.call.input1 : cell.call.input0;
       dinputs[slot] = cell.children > 0 ? empty(input, {input.size(0), cell.batch, cell.height, cell.width, cell.channels})
@@ -82,6 +83,21 @@ class CellGradients {
   }
   A* beside(const std::unique_ptr<A[]>& pairs, int64_t child, int place, int64_t image) const {
     return pairs.get() + (((child - begin_) * 2 + place) * cell_.batch + image) * cell_.out;
+  }
+
+  // All rows of the tables, of which the children use a few: with small images this is as much memory as their work.
+  void clear_tables() {
+    constexpr int64_t PIECE = 32768;
+    struct Stretch {
+      A* begin;
+      int64_t size;
+    };
+    std::vector<Stretch> stretches;
+    for (const Tensor& table : tables)
+      for (int64_t begin = 0, size = table.numel(); begin < size; begin += PIECE)
+        stretches.push_back({pointer<A>(table) + begin, std::min(PIECE, size - begin)});
+    parallel(int64_t(stretches.size()),
+             [&](int64_t i) { std::memset(stretches[i].begin, 0, stretches[i].size * sizeof(A)); });
   }
 
   // Sets the forward part of all batch norms, and finds out who writes each slot's gradient first.

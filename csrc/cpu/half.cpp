@@ -34,7 +34,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& x, const std::optional<Tensor>&
                             moments.data() + image * 3 * half.outputs, thread_scratch<A>(scratch));
   });
   for (int64_t child = 0; child < children; ++child)
-    merge_moments(batch, half.out_pixels(), half.outputs, moments.data() + child * batch * 3 * half.outputs,
+    level<A>().merge_moments(batch, half.out_pixels(), half.outputs, moments.data() + child * batch * 3 * half.outputs,
                   pointer<A>(statistics) + child * 2 * half.outputs);
   return {z, statistics};
 }

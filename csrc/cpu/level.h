@@ -100,6 +100,10 @@ struct Level {
   void (*pool_backward)(const Pool&, const S* x, const A* dy, A scale, A* dx, A* scratch);
   void (*widen)(int64_t size, const S* from, A scale, A* to, bool add);
   void (*narrow)(int64_t size, const A* from, S* to);
+  // totals[i] = the sum over the images of from[image * size + i].
+  void (*sum_images)(int64_t images, int64_t size, const A* from, double* totals);
+  // Mean and biased variance [2][channels] over images of `pixels` each, from moments [images][3][channels].
+  void (*merge_moments)(int64_t images, int64_t pixels, int channels, const A* moments, A* used);
   int64_t (*channel_scratch)(int channels);  // for finish, norm_gradient, norm_sums, add_affine
 };
 

@@ -101,7 +101,7 @@ class Forward {
         if (given_.has_value())
           std::memcpy(own, pointer<A>(*given_) + (own - call_.used), 2 * cell_.channels * sizeof(A));
         else
-          merge_moments(cell_.batch, cell_.out_pixels(), cell_.channels, moments(norm, child * cell_.batch), own);
+          level<A>().merge_moments(cell_.batch, cell_.out_pixels(), cell_.channels, moments(norm, child * cell_.batch), own);
         edge.set_norm(child, norm);
       }
   }

@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(Product<S> product, const Tensor& x, 
     if (statistics.has_value())
       std::memcpy(own, pointer<A>(*statistics) + child * 2 * channels, 2 * channels * sizeof(A));
     else
-      merge_moments(batch, product.out_pixels(), channels, moments.data() + child * batch * 3 * channels, own);
+      level<A>().merge_moments(batch, product.out_pixels(), channels, moments.data() + child * batch * 3 * channels, own);
     norms[child].set(channels, own, pointer<A>(gain), pointer<A>(bias));
   }
   parallel(children * batch, [&](int64_t image) {
@@ -103,11 +103,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(Product<S> product, const Te
   std::vector<A> sums(children * batch * 2 * channels);
   const int64_t out = product.out_size();
   const auto mean = [&](int64_t child) { return pointer<A>(used) + child * 2 * channels; };
+  const auto widened = [&](int64_t image, [[maybe_unused]] A* room) -> const A* {
+    const S* from = pointer<S>(grad) + image * out;
+    if constexpr (std::is_same_v<S, A>) {
+      return from;
+    } else {
+      level<S>().widen(out, from, A(1), room, false);
+      return room;
+    }
+  };
   parallel(children * batch, [&](int64_t image) {
-    A* dy = thread_scratch<A>(product.scratch());
-    level<S>().widen(out, pointer<S>(grad) + image * out, A(1), dy, false);
-    level<S>().norm_sums(product.out_pixels(), channels, dy, pointer<S>(z) + image * out, mean(image / batch),
-                         sums.data() + image * 2 * channels, dy + rounded(out));
+    A* room = thread_scratch<A>(product.scratch());
+    level<S>().norm_sums(product.out_pixels(), channels, widened(image, room), pointer<S>(z) + image * out,
+                         mean(image / batch), sums.data() + image * 2 * channels, room + rounded(out));
   });
   std::vector<Norm<A>> norms(children);
   for (int64_t child = 0; child < children; ++child)
@@ -120,17 +128,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(Product<S> product, const Te
     gradients.clear(job);
     for (int64_t b = blocks.begin(block); b < blocks.end(block); ++b) {
       const int64_t image = child * batch + b;
-      A* dy = thread_scratch<A>(product.scratch());
-      A* dz = dy + rounded(out);
+      A* room = thread_scratch<A>(product.scratch());
+      A* dz = room + rounded(out);
       A* wide = dz + rounded(out);
       A* rest = wide + rounded(product.in_size());
-      level<S>().widen(out, pointer<S>(grad) + image * out, A(1), dy, false);
       level<S>().norm_gradient(product.out_pixels(), channels, pointer<S>(z) + image * out,
-                               norms[child].gradient(dy, A(1)), dz, rest);
-      std::memset(wide, 0, product.in_size() * sizeof(A));
-      product.backward(pointer<S>(x) + image * product.in_size(), dz, wanted ? wide : nullptr, gradients.at(job, 0),
-                       rest);
-      if (wanted) level<S>().narrow(product.in_size(), wide, pointer<S>(dx) + image * product.in_size());
+                               norms[child].gradient(widened(image, room), A(1)), dz, rest);
+      S* to = wanted ? pointer<S>(dx) + image * product.in_size() : nullptr;
+      A* sum = wanted ? formed_in(to, wide) : nullptr;
+      if (wanted) std::memset(sum, 0, product.in_size() * sizeof(A));
+      product.backward(pointer<S>(x) + image * product.in_size(), dz, sum, gradients.at(job, 0), rest);
+      if constexpr (!std::is_same_v<S, A>)
+        if (wanted) level<S>().narrow(product.in_size(), wide, to);
     }
   });
   gradients.reduce();

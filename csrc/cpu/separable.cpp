@@ -68,7 +68,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const Tensor& depthw
       if (statistics.has_value())
         std::memcpy(own, pointer<A>(*statistics) + place * 2 * channels, 2 * channels * sizeof(A));
       else
-        merge_moments(batch, halves.second.pixels(), channels, moments.data() + child * batch * 3 * channels, own);
+        level<A>().merge_moments(batch, halves.second.pixels(), channels, moments.data() + child * batch * 3 * channels, own);
       norms[place].set(channels, own, pointer<A>(gain) + half * channels, pointer<A>(bias) + half * channels);
     }
   }

@@ -131,7 +131,7 @@ def test_ties_and_constant_channels(stride: int) -> None:
 @STRIDES
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_no_bit_depends_on_the_number_of_threads(storage: torch.dtype, stride: int) -> None:
-    case = MixedCase(2, 7, channels=20, stride=stride)
+    case = MixedCase(2, 23, channels=20, stride=stride)  # several blocks of images
     tensors = [tensor.to(storage if place < 2 else torch.float32) for place, tensor in enumerate(case.tensors())]
     alone = outcome(mixed_call(case), native, tensors)
     for threads in (2, 3, 5):

@@ -60,6 +60,27 @@ def test_half_of_any_number_of_channels(channels: int, outputs: int) -> None:
         assert_native(partial(half_call, stride, 1), half_tensors(channels, outputs, 3, 5, 4, True))
 
 
+@pytest.mark.parametrize("storage", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (3, 1), (1, 5), (4, 4), (3, 7)])
+@pytest.mark.parametrize(
+    ("channels", "outputs"), [(16, 16), (20, 48), (32, 64), (64, 32), (48, 112), (12, 40), (80, 80)]
+)
+def test_half_of_whole_vectors(storage: torch.dtype, height: int, width: int, channels: int, outputs: int) -> None:
+    # Rows of numbers that fill vectors have loops of their own; the pixels left over after their tiles are all counts.
+    tensors = half_tensors(channels, outputs, 5, height, width, affine=True)
+    if storage == torch.float64:
+        assert_native(partial(half_call, 1, 1), tensors)
+    else:
+        assert_native_in(storage, partial(half_call, 1, 1), tensors, images=1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 3), (3, 3), (4, 2)])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("kernel", [5, 7])
+def test_half_of_taps_that_meet_no_pixel(height: int, width: int, stride: int, dilation: int, kernel: int) -> None:
+    assert_native(partial(half_call, stride, dilation), half_tensors(16, 16, kernel, height, width, affine=False))
+
+
 @PARAMETRIZED_TYPES
 @pytest.mark.parametrize("channels", [3, 20])
 @pytest.mark.parametrize("kernel", [3, 5])

@@ -142,7 +142,7 @@ def test_an_image_that_needs_no_gradient_gets_none() -> None:
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_no_bit_depends_on_the_number_of_threads(stride: int, storage: torch.dtype) -> None:
-    case = Case(3, 7, 9, 8, channels=20, stride=stride)
+    case = Case(3, 11, 9, 8, channels=20, stride=stride)  # several blocks of images
     weights = [tensor.float() for tensor in case.weights().tensors()]
     tensors = [*(x.to(storage) for x in case.inputs()), normal(3, case.edges).float(), *weights]
     call = cell_call(case, case.routes(), scaled=True)
@@ -156,7 +156,7 @@ def test_no_bit_depends_on_the_number_of_threads(stride: int, storage: torch.dty
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("project", [True, False], ids=["project", "concat"])
 def test_no_bit_of_a_child_depends_on_the_others(stride: int, project: bool) -> None:
-    case = Case(10, 3, channels=20, stride=stride, project=project)
+    case = Case(10, 23, channels=20, stride=stride, project=project)
     weights = [tensor.float() for tensor in case.weights().tensors()]
     inputs, routes = [x.float() for x in case.inputs()], case.routes()
     together = outcome(cell_call(case, routes), native, [*inputs, *weights])

@@ -12,9 +12,13 @@ namespace enas::ENAS_LEVEL {
 inline int fours(int channels) { return (channels + 3) / 4 * 4; }
 
 // Where everything lies: the activated image in a plane with a border of zeros, the weights, the gradients.
+//
+// Taps further out than the image reaches meet nothing but the border, so the kernel is cut to the others: on an image of
+// 2 x 2 pixels 5 x 5 taps are no more than 3 x 3.
 template <class A>
 struct HalfPlan {
-  Half half;
+  Half half;                                     // with the cut kernel
+  int whole_kernel;
   int channels, outputs, taps, period, border;  // channels and outputs filled up to whole fours
   int split;                                     // with stride 2: where the odd columns of a row begin
   int64_t pitch, plane;                          // of the activated image
@@ -23,7 +27,10 @@ struct HalfPlan {
   int phases, step;                              // rows of taps: see depthwise.h
   int32_t columns[7], gradient_columns[7];
 
-  explicit HalfPlan(const Half& h) : half(h) {
+  explicit HalfPlan(const Half& given) : half(given), whole_kernel(given.kernel) {
+    const int reach = (given.height > given.width ? given.height : given.width) - 1;
+    while (half.kernel > 3 && half.dilation * (half.kernel / 2) > reach) half.kernel -= 2;
+    const Half& h = half;
     channels = fours(h.channels);
     outputs = fours(h.outputs);
     taps = h.kernel * h.kernel;
@@ -45,6 +52,11 @@ struct HalfPlan {
     }
   }
 
+  // The place of a tap in the whole kernel.
+  int whole_tap(int tap) const {
+    const int cut = (whole_kernel - half.kernel) / 2;
+    return (tap / half.kernel + cut) * whole_kernel + tap % half.kernel + cut;
+  }
   static int64_t aligned(int64_t numbers) { return (numbers + LANES<A> - 1) / LANES<A> * LANES<A> + LANES<A>; }
   int64_t depthwise_size() const { return int64_t(taps) * (period + LANES<A>); }
   int64_t pointwise_size() const { return int64_t(channels) * outputs; }
@@ -67,7 +79,7 @@ void half_prepare(const Half& half, const A* depthwise, const A* pointwise, A* p
   const HalfPlan<A> plan(half);
   for (int tap = 0; tap < plan.taps; ++tap)
     for (int lane = 0, channel = 0; lane < plan.period; ++lane) {
-      const A weight = channel < half.channels ? depthwise[tap * half.channels + channel] : A(0);
+      const A weight = channel < half.channels ? depthwise[plan.whole_tap(tap) * half.channels + channel] : A(0);
       prepared[tap * plan.period + lane] = weight;
       prepared[plan.turned() + (plan.taps - 1 - tap) * plan.period + lane] = weight;
       if (++channel == plan.channels) channel = 0;

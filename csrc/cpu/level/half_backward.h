@@ -113,14 +113,14 @@ void half_backward(const Half& half, const A* prepared, const S* x, Load<A> load
   const int64_t gradient_rows_pitch = half.stride == 1 ? plan.gradient_pitch : plan.rows_pitch;
   for (int phase = 0; phase < plan.phases; ++phase)
     depthwise_weight_gradient<A>(
-        half.kernel, plan.step, {plane + phase * plan.pitch, half.dilation * plan.pitch, plan.columns},
+        plan.half.kernel, plan.step, {plane + phase * plan.pitch, half.dilation * plan.pitch, plan.columns},
         gradient_rows + phase * gradient_rows_pitch, plan.phases * gradient_rows_pitch, gradients, plan.period,
         (half.out_height() - phase + plan.phases - 1) / plan.phases, half.out_width() * plan.channels);
 
   if (half.stride == 2) spread_gradient(plan, rows, gradient_plane);
   const int lanes = half.width * plan.channels;
   for (int phase = 0; phase < half.dilation; ++phase)
-    depthwise<A>(half.kernel, 1,
+    depthwise<A>(plan.half.kernel, 1,
                  {gradient_plane + phase * plan.gradient_pitch, half.dilation * plan.gradient_pitch,
                   plan.gradient_columns},
                  prepared + plan.turned(), plan.period, du + phase * lanes, int64_t(half.dilation) * lanes,
@@ -143,7 +143,8 @@ void half_add_gradients(const Half& half, const A* gradients, A* depthwise, A* p
   const HalfPlan<A> plan(half);
   for (int tap = 0; tap < plan.taps; ++tap)
     for (int lane = 0, channel = 0; lane < plan.period; ++lane) {
-      if (channel < half.channels) depthwise[tap * half.channels + channel] += gradients[tap * plan.period + lane];
+      if (channel < half.channels)
+        depthwise[plan.whole_tap(tap) * half.channels + channel] += gradients[tap * plan.period + lane];
       if (++channel == plan.channels) channel = 0;
     }
   gradients += int64_t(plan.taps) * plan.period;

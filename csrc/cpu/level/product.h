@@ -82,10 +82,79 @@ inline void product_columns(const A* in, int64_t in_pitch, int depth, const A* w
   }
 }
 
+// The same of whole vectors of outputs: each number of a pixel meets a row of weights, and a pixel is stored at once.
+template <class A, int pixels, int full>
+inline void product_full_tile(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
+                              const int32_t* places, bool add, Ahead& ahead) {
+  Vector<A> sums[pixels][full];
+#pragma GCC unroll 16
+  for (int p = 0; p < pixels; ++p)
+#pragma GCC unroll 8
+    for (int v = 0; v < full; ++v) sums[p][v] = Vector<A>{};
+  for (int k = 0; k < depth; ++k, weights += outputs) {
+    ahead.touch();
+    Vector<A> row[full];
+#pragma GCC unroll 8
+    for (int v = 0; v < full; ++v) row[v] = load(weights + v * LANES<A>);
+#pragma GCC unroll 16
+    for (int p = 0; p < pixels; ++p) {
+      const Vector<A> number = broadcast(in[p * in_pitch + k]);
+#pragma GCC unroll 8
+      for (int v = 0; v < full; ++v) sums[p][v] += number * row[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < pixels; ++p) {
+    A* to = out + places[p];
+#pragma GCC unroll 8
+    for (int v = 0; v < full; ++v)
+      store(to + v * LANES<A>, add ? load(to + v * LANES<A>) + sums[p][v] : sums[p][v]);
+  }
+}
+
+template <class A, int full>
+inline void product_full(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
+                         const int32_t* places, int pixels, bool add, Ahead& ahead) {
+  constexpr int MOST = full <= (VECTOR_BYTES == 64 ? 3 : 1) ? 8 : 4;  // pixels whose sums fit the registers
+  int pixel = 0;
+  const auto tile = [&]<int count>() {
+    product_full_tile<A, count, full>(in + pixel * in_pitch, in_pitch, depth, weights, outputs, out, places + pixel,
+                                      add, ahead);
+    pixel += count;
+  };
+  while (pixel + MOST <= pixels) tile.template operator()<MOST>();
+  if (MOST > 4 && pixel + 4 <= pixels) tile.template operator()<4>();
+  if (pixel + 2 <= pixels) tile.template operator()<2>();
+  if (pixel < pixels) tile.template operator()<1>();
+}
+
+// f.operator()<vectors>(begin) for stretches of `numbers`, which are whole vectors, of as many vectors as is good at once.
+template <class A, class F>
+inline void each_full(int numbers, F f) {
+  constexpr int MOST = VECTOR_BYTES == 64 ? 5 : 3;
+  int begin = 0;
+  while (begin < numbers) {
+    const int left = (numbers - begin) / LANES<A>;
+    const auto next = [&]<int vectors>() {
+      f.template operator()<vectors>(begin);
+      begin += vectors * LANES<A>;
+    };
+    if (left >= MOST) next.template operator()<MOST>();
+    else if (left == 4) next.template operator()<MOST < 4 ? MOST : 4>();
+    else if (left == 3) next.template operator()<3>();
+    else if (left == 2) next.template operator()<2>();
+    else next.template operator()<1>();
+  }
+}
+
 // out[places[p] + n] (+)= sum over k of in[p * in_pitch + k] * weights[k * outputs + n].
 template <class A>
 inline void product(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
                     const int32_t* places, int pixels, bool add, Ahead& ahead) {
+  if (outputs % LANES<A> == 0)
+    return each_full<A>(outputs, [&]<int vectors>(int n) {
+      product_full<A, vectors>(in, in_pitch, depth, weights + n, outputs, out + n, places, pixels, add, ahead);
+    });
   const bool few = pixels < GROUPS * PIXELS<A>;
   for (int n = 0; n < outputs;) {
     const int quads = (outputs - n) / 4;
@@ -201,24 +270,17 @@ inline void outer_full(const A* left, int64_t left_pitch, int depth, const A* ri
 template <class A>
 inline void outer(const A* left, int64_t left_pitch, int depth, const A* right, int64_t right_pitch, int outputs,
                   int pixels, A* sums, Ahead& ahead) {
-  constexpr int MOST = VECTOR_BYTES == 64 ? 5 : 3;  // vectors of a row at once
-  const bool whole = outputs % LANES<A> == 0, wide = LANES<A> == 16 && outputs % (5 * LANES<A>) == 40;
-  int n = 0;
-  const auto full = [&]<int vectors, int part>() {
+  const auto full = [&]<int vectors, int part>(int n) {
     outer_full<A, vectors, part>(left, left_pitch, depth, right + n, right_pitch, outputs, pixels, sums + n, ahead);
-    n += vectors * LANES<A> + part;
   };
-  const auto left_over = [&] { return (outputs - n) / LANES<A>; };
-  while ((whole || wide) && left_over() >= MOST) full.template operator()<MOST, 0>();
+  const auto whole = [&]<int vectors>(int n) { full.template operator()<vectors, 0>(n); };
+  if (outputs % LANES<A> == 0) return each_full<A>(outputs, whole);
   if constexpr (LANES<A> == 16)
-    if (wide) return full.template operator()<2, 8>();
-  while (whole && n < outputs) {
-    if (left_over() == 4 && MOST > 4) full.template operator()<4, 0>();
-    else if (left_over() == 3) full.template operator()<3, 0>();
-    else if (left_over() == 2) full.template operator()<2, 0>();
-    else full.template operator()<1, 0>();
-  }
-  for (; n < outputs; n += 4 * QUADS) {
+    if (outputs % 80 == 40) {
+      each_full<A>(outputs - 40, whole);
+      return full.template operator()<2, 8>(outputs - 40);
+    }
+  for (int n = 0; n < outputs; n += 4 * QUADS) {
     const int quads = (outputs - n) / 4;
     for (int k = 0; k < depth; k += 4) {
       const auto tile = [&]<int count>() {

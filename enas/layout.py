@@ -124,7 +124,8 @@ def _heights(
     height = dict.fromkeys(neighbours, 0.0)
     for _ in range(SWEEPS):
         for points in order:
-            wish = [fmean(height[other] for other in neighbours[point]) for point in points]
+            # A part that neither reads nor is read stays where it is.
+            wish = [fmean(height[other] for other in neighbours[point] or [point]) for point in points]
             height |= zip(points, _spread(wish, [room[point] for point in points]), strict=True)
     return height
 

@@ -43,6 +43,12 @@ def test_columns_are_longest_paths_and_long_lines_get_a_trunk() -> None:
     ]
 
 
+def test_a_part_that_nobody_reads_and_that_reads_nothing_has_a_place() -> None:
+    layout = laid_out({"a": [], "alone": [], "end": ["a"]})
+    assert layout.column == {"a": 0, "alone": 0, "end": 1}
+    assert abs(layout.height["alone", 0] - layout.height["a", 0]) >= sum(ROOM)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_points_of_a_column_keep_their_rooms(seed: int) -> None:
     layout = laid_out(random_graph(seed))

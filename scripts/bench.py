@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,7 @@ from enas.allocator import keep_memory
 from enas.bench import kernels as operations
 from enas.bench import memory, networks, search_table, table
 from enas.bench.cases import Case, Result, Setting, results
+from enas.bench.launches import Launches, count
 from enas.bench.machine import Limits, measure_limits, peer_precision, synchronise, tune_peer
 from enas.bench.search import compare
 from enas.bench.timing import alternate
@@ -88,7 +90,10 @@ def bench(config: DictConfig) -> None:
     setting = Setting(device, config.precision.value, batch_size, config.seed, compiled)
     chosen = _chosen(config, setting)
     if config.what is What.search:
-        chosen = [load() for load in chosen]
+        try:
+            chosen = [load() for load in chosen]
+        except UserError as error:  # the loader knows the key as a search has it
+            raise UserError(str(error).removeprefix("data.")) from error
     tune_peer()
     with _opened(config.out) as out:
         print(
@@ -149,8 +154,13 @@ def _compare_times(setting: Setting, cases: Sequence[Case], iterations: int, out
     for case in cases:
         sides = case.build()
         samples = alternate(sides.calls, iterations, synchronise(setting.device))
-        measured = results(case, samples, setting, kernels.in_use(setting.device))
+        counted: dict[str, Launches] = {}
+        if case.name.startswith("step/"):
+            counted = {name: count(partial(call, 0), setting.device) for name, call in sides.calls.items()}
+        measured = results(case, samples, setting, kernels.in_use(setting.device), counted)
         _tell(measured, limits, sides.absent, out)
+        if counted:
+            print(table.launches(counted), flush=True)
         found += measured
     if said := table.summary(found):
         print(said)

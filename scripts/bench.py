@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from enas import kernels
 from enas.allocator import keep_memory
 from enas.bench import kernels as operations
-from enas.bench import memory, networks, search_table, table
+from enas.bench import memory, networks, rates, search_table, table
 from enas.bench.cases import Case, Result, Setting, results
 from enas.bench.launches import Launches, count
 from enas.bench.machine import Limits, measure_limits, peer_precision, synchronise, tune_peer
@@ -40,6 +40,7 @@ class What(Enum):
     score = "score"
     memory = "memory"
     search = "search"
+    machine = "machine"
 
 
 CASES = {
@@ -47,7 +48,7 @@ CASES = {
     What.step: networks.step_cases,
     What.score: networks.score_cases,
 }
-ITERATIONS = {What.kernels: 30, What.step: 10, What.score: 10, What.memory: 1, What.search: 6}
+ITERATIONS = {What.kernels: 30, What.step: 10, What.score: 10, What.memory: 1, What.search: 6, What.machine: 10}
 
 
 @dataclass
@@ -102,6 +103,10 @@ def bench(config: DictConfig) -> None:
         )
         if config.what is What.memory:
             _compare_memory(setting, iterations, config.kernels.value, out)
+        elif config.what is What.machine:
+            measured = rates.measure(device, setting.precision, iterations)
+            print(measured.text())
+            _append([measured.document()], out)
         elif config.what is What.search:
             _compare_searches(setting, chosen, iterations, config, out)
         else:
@@ -111,8 +116,8 @@ def bench(config: DictConfig) -> None:
 def _chosen(config: DictConfig, setting: Setting) -> list[Any]:
     """What the pattern matches: cases, or what loads the workloads of searches. UserError where it matches nothing."""
     offered: dict[str, Any]
-    if config.what is What.memory:
-        offered = {memory.NAME: None}
+    if config.what in (What.memory, What.machine):
+        offered = {memory.NAME if config.what is What.memory else rates.NAME: None}
     elif config.what is What.search:
         offered = dict(workloads(setting.seed, config.root, config.batch_size))
     else:

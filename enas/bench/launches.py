@@ -110,7 +110,9 @@ def _launches(function: Any, arguments: Sequence[Any]) -> int:
     if function.namespace == "enas":
         strided = f"{name}, stride 2"
         return NATIVE.get(strided if strided in NATIVE and _stride(function, arguments) > 1 else name, 1)
-    lists = [argument for argument in arguments if isinstance(argument, list | tuple) and _of_tensors(argument)]
+    lists: list[Sequence[Tensor]] = [
+        argument for argument in arguments if isinstance(argument, list | tuple) and _of_tensors(argument)
+    ]
     if name.startswith(("_foreach", "_fused")) and lists:
         chunks = sum(-(-tensor.numel() // CHUNK) for tensor in lists[0])
         return max(-(-len(lists[0]) // TENSORS[min(len(lists), len(TENSORS)) - 1]), -(-chunks // CHUNKS))

@@ -97,9 +97,10 @@ def bench(config: DictConfig) -> None:
             raise UserError(str(error).removeprefix("data.")) from error
     tune_peer()
     with _opened(config.out) as out:
+        images = "" if config.what in (What.search, What.machine) else f", batch {batch_size}"
         print(
             f"ours: {kernels.in_use(device)} kernels, {setting.precision}; plain PyTorch {torch.__version__}: "
-            f"{peer_precision(setting.precision, device)}; {device}, {torch.get_num_threads()} threads"
+            f"{peer_precision(setting.precision, device)}; {device}, {torch.get_num_threads()} threads{images}"
         )
         if config.what is What.memory:
             _compare_memory(setting, iterations, config.kernels.value, out)

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,8 +18,9 @@ from omegaconf import DictConfig
 from enas import kernels
 from enas.allocator import keep_memory
 from enas.bench import kernels as operations
-from enas.bench import memory, networks, search_table, table
+from enas.bench import memory, networks, rates, search_table, table
 from enas.bench.cases import Case, Result, Setting, results
+from enas.bench.launches import Launches, count
 from enas.bench.machine import Limits, measure_limits, peer_precision, synchronise, tune_peer
 from enas.bench.search import compare
 from enas.bench.timing import alternate
@@ -38,6 +40,7 @@ class What(Enum):
     score = "score"
     memory = "memory"
     search = "search"
+    machine = "machine"
 
 
 CASES = {
@@ -45,7 +48,7 @@ CASES = {
     What.step: networks.step_cases,
     What.score: networks.score_cases,
 }
-ITERATIONS = {What.kernels: 30, What.step: 10, What.score: 10, What.memory: 1, What.search: 6}
+ITERATIONS = {What.kernels: 30, What.step: 10, What.score: 10, What.memory: 1, What.search: 6, What.machine: 10}
 
 
 @dataclass
@@ -88,15 +91,23 @@ def bench(config: DictConfig) -> None:
     setting = Setting(device, config.precision.value, batch_size, config.seed, compiled)
     chosen = _chosen(config, setting)
     if config.what is What.search:
-        chosen = [load() for load in chosen]
+        try:
+            chosen = [load() for load in chosen]
+        except UserError as error:  # the loader knows the key as a search has it
+            raise UserError(str(error).removeprefix("data.")) from error
     tune_peer()
     with _opened(config.out) as out:
+        images = "" if config.what in (What.search, What.machine) else f", batch {batch_size}"
         print(
             f"ours: {kernels.in_use(device)} kernels, {setting.precision}; plain PyTorch {torch.__version__}: "
-            f"{peer_precision(setting.precision, device)}; {device}, {torch.get_num_threads()} threads"
+            f"{peer_precision(setting.precision, device)}; {device}, {torch.get_num_threads()} threads{images}"
         )
         if config.what is What.memory:
             _compare_memory(setting, iterations, config.kernels.value, out)
+        elif config.what is What.machine:
+            measured = rates.measure(device, setting.precision, iterations)
+            print(measured.text())
+            _append([measured.document()], out)
         elif config.what is What.search:
             _compare_searches(setting, chosen, iterations, config, out)
         else:
@@ -106,8 +117,8 @@ def bench(config: DictConfig) -> None:
 def _chosen(config: DictConfig, setting: Setting) -> list[Any]:
     """What the pattern matches: cases, or what loads the workloads of searches. UserError where it matches nothing."""
     offered: dict[str, Any]
-    if config.what is What.memory:
-        offered = {memory.NAME: None}
+    if config.what in (What.memory, What.machine):
+        offered = {memory.NAME if config.what is What.memory else rates.NAME: None}
     elif config.what is What.search:
         offered = dict(workloads(setting.seed, config.root, config.batch_size))
     else:
@@ -149,8 +160,13 @@ def _compare_times(setting: Setting, cases: Sequence[Case], iterations: int, out
     for case in cases:
         sides = case.build()
         samples = alternate(sides.calls, iterations, synchronise(setting.device))
-        measured = results(case, samples, setting, kernels.in_use(setting.device))
+        counted: dict[str, Launches] = {}
+        if case.name.startswith("step/"):
+            counted = {name: count(partial(call, 0), setting.device) for name, call in sides.calls.items()}
+        measured = results(case, samples, setting, kernels.in_use(setting.device), counted)
         _tell(measured, limits, sides.absent, out)
+        if counted:
+            print(table.launches(counted), flush=True)
         found += measured
     if said := table.summary(found):
         print(said)

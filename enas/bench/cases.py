@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from enas.bench.launches import Launches
 from enas.bench.machine import peer_precision
 from enas.bench.timing import Call, Samples, median, ratios
 from enas.precision import STORAGE
@@ -88,6 +89,7 @@ class Result:
     bytes, operations  of one call, by the case's formula
     *_faults     minor page faults of one call, the median
     *_bytes      peak memory of one call, where that was measured and no time
+    *_launches   kernels of one step, measured on CUDA and estimated on a CPU
     """
 
     case: str
@@ -110,15 +112,24 @@ class Result:
     peer_faults: float | None = None
     ours_bytes: float | None = None
     peer_bytes: float | None = None
+    ours_launches: int | None = None
+    peer_launches: int | None = None
 
     def document(self) -> dict[str, Any]:
         """For JSON: what was not measured is left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def results(case: Case, samples: Mapping[str, Samples], setting: Setting, kernels: str) -> list[Result]:
-    """One for each peer; `kernels` is who computed ours."""
+def results(
+    case: Case,
+    samples: Mapping[str, Samples],
+    setting: Setting,
+    kernels: str,
+    launches: Mapping[str, Launches] | None = None,
+) -> list[Result]:
+    """One for each peer; `kernels` is who computed ours, `launches` those of every side, where they were counted."""
     ours = samples[OURS]
+    counted = {name: found.total for name, found in (launches or {}).items()}
     found = []
     for name, peer in samples.items():
         if name == OURS:
@@ -142,6 +153,8 @@ def results(case: Case, samples: Mapping[str, Samples], setting: Setting, kernel
                 operations=case.operations,
                 ours_faults=median(ours.faults).value,
                 peer_faults=median(peer.faults).value,
+                ours_launches=counted.get(OURS),
+                peer_launches=counted.get(name),
             )
         )
     return found

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from enas import precision
 from enas.bench import networks
 from enas.bench.cases import Setting
 from enas.bench.machine import Limits, measure_limits
@@ -35,17 +36,19 @@ _MATRIX = {"fp32": 60e12, "tf32": 395e12, "bf16": 790e12}
 """Hopper: bf16 as measured on 8192 x 8192 products, tf32 at half of it, fp32 on the vector units."""
 
 
-def known(precision: str) -> dict[str, Chip]:
-    """GPUs by name: the copy rates were measured on one of each."""
+def known(name: str) -> dict[str, Chip]:
+    """GPUs by name, in the precision `name`: the copy rates were measured on one of each."""
     copies = {"H200": 4.3e12, "H100": 3.0e12}
-    return {name: Chip(copy, _MATRIX[precision], _MATRIX["fp32"]) for name, copy in copies.items()}
+    return {chip: Chip(copy, _MATRIX[name], _MATRIX["fp32"]) for chip, copy in copies.items()}
 
 
 def measured(setting: Setting, limits: Limits) -> Chip:
     """This machine, whose limits in the precision at hand are `limits`."""
     vector = limits.matrix
     if setting.device.type == "cuda" and setting.precision != "fp32":
+        precision.select("fp32")  # no rounding to tf32 meanwhile
         vector = measure_limits(setting.device, "fp32").matrix
+        precision.select(setting.precision)
     return Chip(limits.copy, limits.matrix, vector)
 
 

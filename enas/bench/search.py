@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from enas import kernels
 from enas.api import scale_for
 from enas.bench import floor
 from enas.bench.cases import OURS, Setting, device_name
+from enas.bench.launches import count
 from enas.bench.machine import Limits, peer_precision, synchronise
 from enas.bench.networks import Contestants, sample
 from enas.bench.sides import OurSide, PeerSide, Side
@@ -40,6 +42,7 @@ class SideResult:
     images_per_s    training images, while the weights are trained
     children_per_s  rows scored, while they are
     peak_bytes      above what was there before a segment; None where a side cannot be told from the other
+    step_launches   kernels of a training step with its batch, measured on CUDA and estimated on a CPU
     """
 
     weights_s: float
@@ -51,6 +54,7 @@ class SideResult:
     images_per_s: float
     children_per_s: float
     peak_bytes: int | None
+    step_launches: int
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,10 @@ def compare(
     alternate({name: call(name) for name in sides}, iterations, wait, shortest=0.0)
     ours, plain = (found[name][WARM_UP:] for name in (OURS, peer))
     on_cuda = setting.device.type == "cuda"
-    results = [
-        _side(parts, work, epochs, peaks[name] if on_cuda else None) for name, parts in ((OURS, ours), (peer, plain))
-    ]
+    results = []
+    for name, parts in ((OURS, ours), (peer, plain)):
+        launches = count(partial(sides[name].train, rows[:1]), setting.device).total
+        results.append(_side(parts, work, epochs, peaks[name] if on_cuda else None, launches))
     ratios = {
         part: median([theirs[part] / own[part] for theirs, own in zip(plain, ours, strict=True)])
         for part in (*PARTS, "epoch")
@@ -231,7 +236,7 @@ def _peak(device: torch.device) -> Iterator[list[int]]:
         told[0] = torch.cuda.max_memory_allocated(device) - before
 
 
-def _side(parts: Sequence[Parts], work: Workload, epochs: float, peak: int | None) -> SideResult:
+def _side(parts: Sequence[Parts], work: Workload, epochs: float, peak: int | None, launches: int) -> SideResult:
     own: dict[str, Any] = {f"{part}_s": median([one[part] for one in parts]).value for part in (*PARTS, "epoch")}
     return SideResult(
         **own,
@@ -239,6 +244,7 @@ def _side(parts: Sequence[Parts], work: Workload, epochs: float, peak: int | Non
         images_per_s=work.steps * work.batch_size / own["weights_s"],
         children_per_s=(work.updates + 1) * work.samples / own["scoring_s"],
         peak_bytes=peak,
+        step_launches=launches,
     )
 
 

@@ -27,9 +27,10 @@ def text(result: SearchResult) -> str:
         )
     ours, plain = result.ours, result.plain
     lines += [
-        _line(f"{result.epochs:g} epochs, h", ours.search_s / 3600, plain.search_s / 3600, ".3f"),
+        _line(f"{result.epochs:g} epochs, min", ours.search_s / 60, plain.search_s / 60, ".2f"),
         _line("training images a second", ours.images_per_s, plain.images_per_s, ".0f"),
         _line("children scored a second", ours.children_per_s, plain.children_per_s, ".1f"),
+        _line("launches of a training step", ours.step_launches, plain.step_launches, ".0f"),
     ]
     if ours.peak_bytes is not None and plain.peak_bytes is not None:
         lines.append(_line("peak of memory, MiB", ours.peak_bytes / MEGA, plain.peak_bytes / MEGA, ".0f"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from enas.bench.cases import COMPILED, LAYOUTS, Result
+from enas.bench.cases import COMPILED, LAYOUTS, OURS, Result
+from enas.bench.launches import Launches
 from enas.bench.machine import Limits
 from enas.bench.timing import Interval, geometric_mean
 
 NAME_WIDTH, PEER_WIDTH = 36, 29
 MEGA = 2**20
+MOST = 8
 
 
 def heading(limits: Limits | None, peers: Sequence[str]) -> str:
@@ -46,6 +48,15 @@ def line(results: Sequence[Result], limits: Limits | None, absent: Mapping[str, 
         text += f"  {f'{_value(result.peer_ms, result.peer_bytes)} {ratio}':>{PEER_WIDTH}}"
     text += f"  {'absent':>{PEER_WIDTH}}" * len(absent)
     return "\n".join([text, *(f"  {peer}: absent, it failed: {reason}" for peer, reason in absent.items())])
+
+
+def launches(counted: Mapping[str, Launches]) -> str:
+    """How many kernels one step of each side is, and which of ours there are most of."""
+    if not counted:
+        return ""
+    lines = [f"  launches of a step, {name}: {found}" for name, found in counted.items()]
+    most = list(counted[OURS].names.items())[:MOST]
+    return "\n".join([*lines, "  most of ours: " + ", ".join(f"{name} {number}" for name, number in most)])
 
 
 def summary(results: Iterable[Result]) -> str:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from enas import precision
 from enas.bench import floor, networks
 from enas.bench.cases import Setting
 from enas.bench.floor import Chip, Needs
@@ -42,3 +43,18 @@ def test_chips() -> None:
     chips = floor.known("bf16")
     assert chips["H200"].matrix == chips["H100"].matrix > floor.known("tf32")["H200"].matrix
     assert chips["H200"].copy > chips["H100"].copy
+
+
+def test_the_vector_units_are_measured_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stand_in(device: torch.device, name: str) -> Limits:
+        assert not torch.backends.cuda.matmul.allow_tf32
+        return Limits(1.0, 5.0)
+
+    monkeypatch.setattr(floor, "measure_limits", stand_in)
+    precision.select("tf32")
+    try:
+        found = floor.measured(Setting(torch.device("cuda"), "tf32", batch_size=6), Limits(1.0, 2.0))
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        precision.select("fp32")
+    assert found == Chip(copy=1.0, matrix=2.0, vector=5.0)

@@ -77,6 +77,7 @@ def test_a_comparison_is_whole(precision: str) -> None:
         assert side.images_per_s == pytest.approx(48 / side.weights_s)
         assert side.children_per_s == pytest.approx(9 / side.scoring_s)
         assert side.peak_bytes is None
+        assert side.step_launches > 50
     assert result.ratio_low <= result.ratio <= result.ratio_high
     own = result.floors["this machine"]
     assert own.ours_reached == pytest.approx(own.epoch_s / result.ours.epoch_s)

@@ -6,6 +6,7 @@ import torch
 
 from enas.bench import table
 from enas.bench.cases import Case, Result, Setting, Sides, results
+from enas.bench.launches import Launches
 from enas.bench.machine import Limits
 from enas.bench.timing import Samples
 
@@ -82,3 +83,17 @@ def test_a_group_is_compared_with_the_better_layout() -> None:
         "sepconv/*/fwd: 1.50 times as fast as the better layout "
         "(geometric mean of 2; lowest 0.75 in sepconv/C80H8k3/fwd)"
     )
+
+
+def test_launches_are_told_by_origin_and_name() -> None:
+    counted = {
+        "ours": Launches(5, 2, {"enas::cell": 5, "aten::add": 2}, measured=False),
+        "nchw": Launches(0, 30, {"aten::add": 30}, measured=False),
+    }
+    assert table.launches(counted).splitlines() == [
+        "  launches of a step, ours: 7 (5 of csrc/cuda, 2 of torch, estimated)",
+        "  launches of a step, nchw: 30 (0 of csrc/cuda, 30 of torch, estimated)",
+        "  most of ours: enas::cell 5, aten::add 2",
+    ]
+    nchw = results(CASE, SAMPLES, SETTING, "native", counted)[0].document()
+    assert (nchw["ours_launches"], nchw["peer_launches"]) == (7, 30)

@@ -75,7 +75,10 @@ def test_without_a_file_nothing_is_written(enas: Call) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("what=speed", "what=speed: Invalid value 'speed', expected one of [kernels, step, score, memory, search]"),
+        (
+            "what=speed",
+            "what=speed: Invalid value 'speed', expected one of [kernels, step, score, memory, search, machine]",
+        ),
         ("out=nowhere/results.jsonl", "nowhere/results.jsonl: cannot be written (No such file or directory)"),
         ("out=.", "cannot be written (Is a directory)"),
         (
@@ -115,7 +118,7 @@ def test_help_lists_every_key_and_no_group(enas: Call) -> None:
     outcome = enas("bench", "--help")
     shown = [" ".join(line.split()) for line in outcome.out.splitlines()]
     assert (outcome.code, outcome.err) == (0, "")
-    assert "what=kernels What is compared (kernels | step | score | memory | search)" in shown
+    assert "what=kernels What is compared (kernels | step | score | memory | search | machine)" in shown
     for name in (
         "cases=*",
         "compile=true",

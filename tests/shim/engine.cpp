@@ -55,6 +55,7 @@ class Order {
 struct Engine {
   std::mutex one_launch;
   uint64_t seed = 0;
+  uint64_t launches = 0;
   Fiber host;
   std::vector<std::unique_ptr<Thread>> threads;
   unsigned count = 0;  // threads of the block that runs
@@ -167,6 +168,7 @@ void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& b
                   "no block of ", blockDim.x, " x ", blockDim.y, " x ", blockDim.z, " threads");
   STD_TORCH_CHECK(configuration.dynamicSmemBytes <= MOST_SHARED,
                   configuration.dynamicSmemBytes, " bytes of shared memory are too many");
+  ++engine.launches;
   engine.count = unsigned(threads);
   while (engine.threads.size() < threads) engine.threads.push_back(std::make_unique<Thread>());
   engine.body = &body;
@@ -263,3 +265,6 @@ CurrentStream::~CurrentStream() {}
 
 // The order of blocks and of the threads of a block: 0 forwards, 1 backwards, else another for each seed.
 extern "C" __attribute__((visibility("default"))) void shim_set_order(uint64_t seed) { shim::engine.seed = seed; }
+
+// How many kernels have been launched so far.
+extern "C" __attribute__((visibility("default"))) uint64_t shim_launches() { return shim::engine.launches; }

@@ -53,6 +53,13 @@ def set_order(library: Path, seed: int) -> None:
     ctypes.CDLL(str(library)).shim_set_order(ctypes.c_uint64(seed))
 
 
+def launches(library: Path) -> int:
+    """How many kernels have been launched so far."""
+    count = ctypes.CDLL(str(library)).shim_launches
+    count.restype = ctypes.c_uint64
+    return int(count())
+
+
 def _sources() -> list[Path]:
     """Slow ones first. The stream is torch's: engine.cpp has another."""
     device = sorted(SOURCES.glob("cuda/*.cu"), key=lambda source: -source.stat().st_size)

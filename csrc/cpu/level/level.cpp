@@ -1,5 +1,6 @@
 // The table of one instruction set; setup.py compiles this file once for each.
 #include "linear.h"
+#include "policy.h"
 #include "pool.h"
 
 namespace enas::ENAS_LEVEL {
@@ -26,7 +27,7 @@ const Level<S>& table();
       linear_scratch<A>, linear_forward<S, A>, linear_backward<S, A>, dense_scratch<A>, dense_forward<S, A>,         \
       dense_backward<S, A>, finish<S, A>, norm_gradient<S, A>, norm_sums<S, A>, add_affine<S, A>,                    \
       pool_scratch<A>, pool_forward<S, A>, pool_backward<S, A>, widen_all<S, A>, narrow_all<S, A>,                   \
-      channel_scratch<A>};                                                                                           \
+      policy_forward<A>, policy_backward<A>, policy_sums<A>,  channel_scratch<A>};                                   \
     return entries;                                                                                                  \
   }
 ENAS_TABLE(float, float)

@@ -77,6 +77,22 @@ STABLE_TORCH_LIBRARY(enas, m) {
       "augment(Tensor images, Tensor indices, Tensor? shifts, Tensor? flips, Tensor? corners, int cutout, Tensor mean,"
       " Tensor std, ScalarType dtype) -> Tensor");
 
+  // A recurrent policy: rows of decisions, sampled or given; see enas/kernels/recurrent.py. Weights, all float32 or all
+  // float64, of H hidden units and V words: recurrent [2H, 4H], key and query [H, H], value [H, 1], inputs [1 + V, H],
+  // softmax [V, H], bias [V]. The program: numbers float64 [D, 2 + A], steps int32 [S, 7], decisions int32 [D, 4 + A],
+  // and how many nodes have keys and how many steps queries.
+  // choices int64 [n, D] are given rows, or with Gumbel noise [n, D, A] only a shape; active bool [n, D].
+  // -> scores [2, n] (log-probability, entropy), chosen [n, D], saved [n, *] (* is 0 unless kept for backward).
+  m.def(
+      "policy(Tensor recurrent, Tensor key, Tensor query, Tensor value, Tensor inputs, Tensor softmax, Tensor bias,"
+      " Tensor numbers, Tensor steps, Tensor decisions, int nodes, int queries, Tensor choices, Tensor? active,"
+      " Tensor? noise, bool keep) -> (Tensor scores, Tensor chosen, Tensor saved)");
+  // -> a gradient for each of the weights.
+  m.def(
+      "policy_backward(Tensor grad, Tensor recurrent, Tensor key, Tensor query, Tensor value, Tensor inputs,"
+      " Tensor softmax, Tensor bias, Tensor numbers, Tensor steps, Tensor decisions, int nodes, int queries,"
+      " Tensor chosen, Tensor? active, Tensor saved) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+
   // A cell of DARTS and its kin: node i has an edge from each slot before it, 2 + i of them, and every edge gives the
   // sum of all `operations` (O codes), weighted by mixing [E, O]; see enas/kernels/mixed.py. `weights` are the tensors
   // of MixedWeights: depthwise [E, h, k, k, C] and pointwise [E, h, C, C] of each convolution, h its halves, then

@@ -125,6 +125,7 @@ class Search:
     def _end_epoch(self, machine: dict[str, float]) -> Estimates:
         """See what the strategy would derive now, log, and turn to the next epoch."""
         self.training.descent.check(self.epoch + 1)
+        self.strategy.check(self.epoch + 1)
         seed, device, step = self.randomness.seed, self.randomness.device, self.training.step_count
         rows = self._propose(self.strategy.derive, self.plan.watched, self.randomness["watch"])
         # The same images after every epoch, so that the curve moves only with what is searched.
@@ -163,6 +164,7 @@ class Search:
     def _stop(self) -> None:
         """The user wants to leave: save this very step, and write the best so far."""
         self.training.descent.check(self.epoch + 1)
+        self.strategy.check(self.epoch + 1)
         self.report.record.save_checkpoint(self.state_dict())
         self._write_best()
         raise KeyboardInterrupt

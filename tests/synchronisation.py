@@ -1,8 +1,8 @@
-"""A watch over what makes the host wait for the device, which runs on a CPU too."""
+"""What makes the host wait for a device, refused: on the CPU it costs nothing, and would pass unseen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,52 +10,59 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-READS = {
-    Tensor.item,
-    Tensor.tolist,
-    Tensor.numpy,
-    Tensor.cpu,
-    Tensor.__bool__,
-    Tensor.__float__,
-    Tensor.__int__,
-    Tensor.__index__,
-}
-"""What Python calls to read numbers."""
+READS = ("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose")
+"""Operations that give a number to the host."""
 
-WAITS = (
-    "aten._local_scalar_dense",  # a number, whoever asks for it
-    "aten.equal",
-    "aten.is_nonzero",
-    "aten.nonzero",  # sizes that depend on numbers, as those of an indexing by a mask, which is found below
-    "aten.masked_select",
-    "aten.unique",
-    "aten._unique2",
-    "aten.repeat_interleave.Tensor",
+SHAPES = (
+    "nonzero",
+    "nonzero_numpy",
+    "argwhere",
+    "masked_select",
+    "unique",
+    "_unique",
+    "_unique2",
+    "unique_consecutive",
 )
-"""Operations whose result the host has to have."""
+"""Operations whose result has a shape that depends on numbers."""
+
+METHODS = ("tolist", "numpy", "item", "cpu", "__array__", "__bool__", "__int__", "__float__", "__index__")
+"""Methods of a tensor that read it, some of them past all operations."""
+
+
+class Synchronised(AssertionError):
+    """The host would have waited."""
 
 
 @contextmanager
-def no_reads() -> Iterator[None]:
-    """Within it, whatever would make the host wait for a device fails with an AssertionError."""
-    with _Functions(), _Operations():
+def refuse_synchronisation() -> Iterator[None]:
+    """Raise `Synchronised` where the host would read a tensor, or a shape would depend on its numbers."""
+    with _Methods(), _Operations():
         yield
 
 
-class _Functions(TorchFunctionMode):
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in READS:
-            raise AssertionError(f"{func.__name__} makes the host wait for the device")
-        return func(*args, **(kwargs or {}))
-
-
 class _Operations(TorchDispatchMode):
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        masked = str(func).startswith("aten.index") and any(
-            isinstance(index, Tensor) and index.dtype == torch.bool for index in tree_leaves(args[1:2])
+    def __torch_dispatch__(
+        self, function: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = function._schema.name.split("::")[1]
+        masked = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
+            isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         )
-        if masked or str(func).startswith(WAITS):
-            raise AssertionError(f"{func} makes the host wait for the device")
-        return func(*args, **(kwargs or {}))
+        if name in READS or name in SHAPES or masked:
+            raise Synchronised(f"{function} waits for the device")
+        return function(*args, **(kwargs or {}))
+
+
+class _Methods(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        name = getattr(function, "__name__", "")
+        if name in METHODS and args and isinstance(args[0], Tensor):
+            raise Synchronised(f"{name} waits for the device")
+        return function(*args, **(kwargs or {}))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from synchronisation import no_reads
+from synchronisation import refuse_synchronisation
 from tape import Tape
 from torch.nn import functional
 
@@ -88,10 +88,10 @@ def test_a_step_never_waits_for_the_device(children: int) -> None:
     run = training(children=children)
     rows = SPACE.random(children, generator())
     run.step(rows, 0.05)
-    with no_reads():
+    with refuse_synchronisation():
         for _ in range(4):  # over the end of an epoch
             run.step(rows, 0.03)
-    with no_reads(), pytest.raises(AssertionError, match="makes the host wait"):
+    with refuse_synchronisation(), pytest.raises(AssertionError, match="waits for the device"):
         run.metrics()
 
 

@@ -4,6 +4,7 @@
 // S is the type of storage (float, double, BFloat16), A that of arithmetic (float, or double for double). Images are
 // [pixels][channels] without gaps. `scratch` is `*_scratch(...)` numbers, private to the calling thread.
 #pragma once
+#include "../policy.h"
 #include "../storage.h"
 
 namespace enas {
@@ -51,6 +52,12 @@ struct Gradient {
   const A* on_z;
   const A* constant;
 };
+
+// How many rows of a policy a thread walks at once, and how many lines of a matrix of sums.
+namespace policy {
+constexpr int TEAM = 5;
+constexpr int LINES = 16;
+}
 
 template <class S, class A = Arithmetic<S>>
 struct Level {
@@ -104,6 +111,10 @@ struct Level {
   void (*sum_images)(int64_t images, int64_t size, const A* from, double* totals);
   // Mean and biased variance [2][channels] over images of `pixels` each, from moments [images][3][channels].
   void (*merge_moments)(int64_t images, int64_t pixels, int channels, const A* moments, A* used);
+  // Walks `count` rows of a policy; one part of a matrix of sums.
+  void (*policy_forward)(const policy::Policy<A>&, const policy::Rows<A>&, int64_t count);
+  void (*policy_backward)(const policy::Policy<A>&, const policy::Rows<A>&, int64_t count);
+  void (*policy_sums)(const policy::Sums<A>&, int line);
   int64_t (*channel_scratch)(int channels);  // for finish, norm_gradient, norm_sums, add_affine
 };
 

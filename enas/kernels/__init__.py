@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from enas.kernels import augmentation, mixed, native, reference
+from enas.kernels import augmentation, mixed, native, recurrent, reference
 from enas.kernels.augmentation import Changes, normalise
 from enas.kernels.choice import in_use, select
 from enas.kernels.interface import (
@@ -28,6 +28,7 @@ from enas.kernels.interface import (
     Statistics,
 )
 from enas.kernels.mixed import Convolution, MixedWeights
+from enas.kernels.recurrent import PolicyWeights, Program, Tables
 
 __all__ = [
     "AVERAGE_POOL_3",
@@ -43,8 +44,11 @@ __all__ = [
     "Convolution",
     "MixedWeights",
     "Pointwise",
+    "PolicyWeights",
+    "Program",
     "Separable",
     "Statistics",
+    "Tables",
     "augment",
     "cell",
     "convolution_norm",
@@ -53,6 +57,7 @@ __all__ = [
     "normalise",
     "null",
     "pointwise_norm",
+    "policy",
     "reduction_norm",
     "select",
     "separable",
@@ -146,6 +151,24 @@ def convolution_norm(
     """Dense convolution and batch norm; see `reference.convolution_norm`."""
     compute = native.convolution_norm if _native(inputs) else reference.convolution_norm
     return compute(inputs, kernel, gain, bias, statistics)
+
+
+def policy(
+    weights: PolicyWeights,
+    program: Program,
+    tables: Tables,
+    choices: Tensor,
+    noise: Tensor | None = None,
+    active: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sample or evaluate rows of a recurrent policy; see `recurrent.policy`.
+
+    Where rows are sampled and some decisions may take no part, the reference computes: the space has to be asked after
+    each decision.
+    """
+    asked = noise is not None and active is not None
+    compute = native.policy if _native(choices) and not asked else recurrent.policy
+    return compute(weights, program, tables, choices, noise, active)
 
 
 def _native(x: Tensor) -> bool:

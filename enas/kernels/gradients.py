@@ -170,6 +170,22 @@ def _convolution_norm(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...
     return (dx if wanted else None, *gradients, None)
 
 
+def _keep_policy(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, ctx.nodes, ctx.queries, _, active, _, _ = inputs
+    _, chosen, saved = output
+    _keep(ctx, (*tensors, chosen, active, saved), (chosen, saved))
+
+
+def _policy(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * 16
+    *tensors, chosen, active, saved = ctx.saved_tensors
+    gradients = torch.ops.enas.policy_backward(
+        grad.contiguous(), *tensors, ctx.nodes, ctx.queries, chosen, active, saved
+    )
+    return (*gradients, *(None,) * 9)
+
+
 class Gradient(NamedTuple):
     """What an operation keeps for backward, its backward pass, and which of its arguments is a list of weights."""
 
@@ -186,4 +202,5 @@ GRADIENTS = {
     "separable": Gradient(_keep_separable, _separable),
     "pointwise_norm": Gradient(_keep_pointwise_norm, _pointwise_norm),
     "convolution_norm": Gradient(_keep_convolution_norm, _convolution_norm),
+    "policy": Gradient(_keep_policy, _policy),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from enas.kernels import gradients, shapes
 from enas.kernels.augmentation import Changes
 from enas.kernels.interface import CellWeights, Pointwise, Statistics
 from enas.kernels.mixed import MixedWeights, count_slots
+from enas.kernels.recurrent import PolicyWeights, Program, Tables
 
 LIBRARY = Path(__file__).with_name("native_library.so")
 """Where `setup.py` puts the library."""
 
 FORWARD_ONLY = ("augment", "null")
-OPERATIONS = ("cell", "convolution_norm", "mixed_cell", "pointwise_norm", "sepconv_half", "separable")
+OPERATIONS = ("cell", "convolution_norm", "mixed_cell", "pointwise_norm", "policy", "sepconv_half", "separable")
 """What a device needs kernels for; those of the second row have a `_backward` too."""
 
 SEPARABLE_SLOTS = 2
@@ -193,6 +194,33 @@ def convolution_norm(
     weights = (tensor.contiguous() for tensor in (kernel, gain, bias))
     out, _, used = gradients.call("convolution_norm", inputs.contiguous(), *weights, _contiguous(statistics))
     return out, Statistics(used)
+
+
+def policy(
+    weights: PolicyWeights,
+    program: Program,
+    tables: Tables,
+    choices: Tensor,
+    noise: Tensor | None = None,
+    active: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """See `recurrent.policy`. It cannot ask what is active while it samples: that is the reference's."""
+    assert noise is None or active is None
+    tensors = [tensor.contiguous() for tensor in weights]
+    scores, chosen, _ = gradients.call(
+        "policy",
+        *tensors,
+        tables.numbers,
+        tables.steps,
+        tables.choices,
+        program.nodes,
+        program.queries,
+        choices.contiguous(),
+        None if active is None else active(choices).contiguous(),
+        _contiguous(noise),
+        _differentiable(*tensors),
+    )
+    return scores, chosen
 
 
 def _pointwise(

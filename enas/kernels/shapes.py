@@ -32,6 +32,8 @@ def register() -> None:
         "pointwise_norm_backward": _pointwise_norm_backward,
         "convolution_norm": _convolution_norm,
         "convolution_norm_backward": _convolution_norm_backward,
+        "policy": _policy,
+        "policy_backward": _policy_backward,
     }
     for name, function in functions.items():
         torch.library.register_fake(f"enas::{name}", function)
@@ -239,6 +241,44 @@ def _convolution_norm_backward(
 ) -> tuple[Tensor, ...]:
     dx = torch.empty_like(x) if wanted else _new(x, 0)
     return dx, *_like(kernel, gain, gain)
+
+
+def _policy(
+    recurrent: Tensor,
+    key: Tensor,
+    query: Tensor,
+    value: Tensor,
+    inputs: Tensor,
+    softmax: Tensor,
+    bias: Tensor,
+    numbers: Tensor,
+    steps: Tensor,
+    decisions: Tensor,
+    nodes: int,
+    queries: int,
+    choices: Tensor,
+    active: Tensor | None,
+    noise: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows, hidden = choices.shape[0], key.shape[0]
+    kept = (6 * steps.shape[0] + 2 * nodes + 2 * queries) * hidden + 2 * numbers.shape[0] * (numbers.shape[1] - 2)
+    saved = recurrent.new_empty(rows, kept if keep else 0)
+    return recurrent.new_empty(2, rows), torch.empty_like(choices), saved
+
+
+def _policy_backward(
+    grad: Tensor,
+    recurrent: Tensor,
+    key: Tensor,
+    query: Tensor,
+    value: Tensor,
+    inputs: Tensor,
+    softmax: Tensor,
+    bias: Tensor,
+    *_: Any,
+) -> tuple[Tensor, ...]:
+    return _like(recurrent, key, query, value, inputs, softmax, bias)
 
 
 def _normed(x: Tensor, size: tuple[int, int], outputs: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,6 +32,9 @@ class Sampler(ABC):
     def tell(self, estimates: Estimates) -> dict[str, Tensor]:
         """Learn from estimated rows; returns scalar metrics as device tensors, by tag."""
 
+    def check(self, epoch: int) -> None:  # noqa: B027 - a sampler that cannot diverge has nothing to check
+        """Raise UserError if what was told in `epoch`, counted from 1, or before left the sampler without use."""
+
     def derive(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` final candidates, int64 [count, D]."""
         return self.ask(count, generator)

@@ -32,7 +32,8 @@ class Reinforce(Sampler):
     learning_rate, betas, epsilon  of Adam
     seed            of the controller's initial weights
 
-    Raises UserError for a value out of range, and from `tell` where the loss is no longer finite.
+    Nothing in `ask` and `tell` waits for the device. Raises UserError for a value out of range, and from `check` where
+    a loss was not finite.
     """
 
     def __init__(
@@ -74,54 +75,71 @@ class Reinforce(Sampler):
             torch.Generator().manual_seed(seed),
         )
         self.optimiser = torch.optim.Adam(
-            self.controller.parameters(), lr=learning_rate, betas=(betas[0], betas[1]), eps=epsilon
+            self.controller.parameters(), lr=learning_rate, betas=(betas[0], betas[1]), eps=epsilon, fused=True
         )
-        self.baseline: Tensor | None = None
+        self.baseline = torch.zeros(())
+        self.started = torch.zeros((), dtype=torch.bool)
+        """Whether there was a reward yet, which the baseline starts at."""
+        self.finite = torch.ones((), dtype=torch.bool)
+        """False once a loss was not finite; a tensor, so that reading it can wait."""
 
     def ask(self, count: int, generator: torch.Generator) -> Tensor:
         return self.controller.sample(count, generator)
 
     def tell(self, estimates: Estimates) -> dict[str, Tensor]:
-        policy = self.controller.evaluate(estimates.choices)
-        reward = estimates.value.to(policy.entropy.dtype)
+        scores = self.controller.evaluate(estimates.choices).scores
+        log_probability, entropy = scores.detach()
+        reward = estimates.value.to(entropy.dtype)
         if self.entropy == "reward":
-            reward = reward + self.entropy_weight * policy.entropy.detach()
-        baseline, advantages = self.baseline, []
-        for sample in reward.unbind():
-            baseline = sample if baseline is None else torch.lerp(sample, baseline, self.baseline_decay)
-            advantages.append(sample - baseline)
-        self.baseline = baseline
-        loss = -(policy.log_probability * torch.stack(advantages)).mean()
-        if self.entropy == "gradient":
-            loss = loss - self.entropy_weight * policy.entropy.mean()
-        if not bool(torch.isfinite(loss)):
-            raise UserError(
-                f"the loss of the strategy became NaN or infinite at step {estimates.step}; the last checkpoint is "
-                "good: start again with a lower strategy.learning_rate or strategy.entropy_weight"
-            )
+            reward = reward + self.entropy_weight * entropy
+        baselines = self._baselines(reward)
+        advantages = reward - baselines
+        bonus = torch.full_like(reward, self.entropy_weight if self.entropy == "gradient" else 0.0)
+        loss = -(scores * torch.stack([advantages, bonus])).sum() / len(reward)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        assert baseline is not None
+        self.finite &= torch.isfinite(loss.detach())
         return {
             "strategy/loss": loss.detach(),
-            "strategy/entropy": policy.entropy.detach().mean(),
-            "strategy/baseline": baseline,
-            "strategy/advantage": torch.stack(advantages).mean(),
-            "strategy/log_probability": policy.log_probability.detach().mean(),
+            "strategy/entropy": entropy.mean(),
+            "strategy/baseline": baselines[-1],
+            "strategy/advantage": advantages.mean(),
+            "strategy/log_probability": log_probability.mean(),
         }
+
+    def _baselines(self, reward: Tensor) -> Tensor:
+        """The baseline after each of the rewards [n], which moves it; the first one of all starts it."""
+        self.baseline = self.baseline.to(reward)
+        baselines = [torch.where(self.started, self.baseline, reward[0])]
+        for sample in reward.unbind():
+            baselines.append(torch.lerp(sample, baselines[-1], self.baseline_decay))
+        self.baseline.copy_(baselines[-1])
+        self.started.fill_(True)
+        return torch.stack(baselines[1:])
+
+    def check(self, epoch: int) -> None:
+        if not bool(self.finite):
+            raise UserError(
+                f"the loss of the strategy became NaN or infinite in epoch {epoch}; the last checkpoint is good: start "
+                "again with a lower strategy.learning_rate or strategy.entropy_weight"
+            )
 
     def to(self, device: torch.device) -> None:
         self.controller.to(device)
+        self.baseline, self.started, self.finite = (
+            tensor.to(device) for tensor in (self.baseline, self.started, self.finite)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "controller": self.controller.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "baseline": self.baseline,
+            "started": self.started,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.controller.load_state_dict(state["controller"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.baseline = state["baseline"]
+        self.baseline, self.started = state["baseline"].clone(), state["started"].clone()

@@ -27,6 +27,7 @@ from enas.kernels.interface import (
     Statistics,
 )
 from kernels.mixed_cases import MixedCase, rebuilt
+from kernels.policy_cases import POLICIES, PolicyCase
 
 Results = tuple[Tensor | None, ...]
 
@@ -353,6 +354,40 @@ def _constant_channels() -> Iterator[Case]:
     yield Case("pointwise/constant", "pointwise_norm", partial(convert, (x, weight, gain, bias, None, False)), expected)
 
 
+def _policy() -> Iterator[Case]:
+    for case in POLICIES:
+        for keep in (True, False):
+            arguments = partial(_policy_arguments, case, keep=keep)
+            name = f"policy/{case.name}{'' if keep else '/nothing kept'}"
+            yield Case(name, "policy", arguments, partial(_scores, case))
+        if case.active is None:
+            sampled = partial(_policy_arguments, case, sampled=True)
+            yield Case(f"policy/{case.name}/sampled", "policy", sampled, partial(_scores, case))
+
+        def backward(dtype: torch.dtype, case: PolicyCase = case) -> tuple[Any, ...]:
+            native.load()
+            own = _policy_arguments(case, dtype)
+            _, chosen, saved = torch.ops.enas.policy(*own)
+            return (normal(2, case.rows, seed=4).to(saved.dtype), *own[:12], chosen, own[13], saved)
+
+        yield Case(f"policy/{case.name}/backward", "policy_backward", backward, partial(_policy_gradients, case))
+
+
+def _policy_arguments(case: PolicyCase, dtype: torch.dtype, **options: bool) -> tuple[Any, ...]:
+    return case.arguments(torch.float32 if dtype == torch.bfloat16 else dtype, **options)
+
+
+def _scores(case: PolicyCase, _: torch.dtype, *arguments: Any) -> Results:
+    scores, _ = case.definition(list(arguments[:7]), arguments[12], arguments[14])
+    return scores, None, None
+
+
+def _policy_gradients(case: PolicyCase, _: torch.dtype, grad: Tensor, *arguments: Any) -> Results:
+    leaves = [weight.detach().requires_grad_() for weight in arguments[:7]]
+    scores, _ = case.definition(leaves, arguments[12])
+    return torch.autograd.grad(scores, leaves, grad, materialize_grads=True)
+
+
 CASES: list[Case] = [
     *_null(),
     *_augment(),
@@ -360,4 +395,5 @@ CASES: list[Case] = [
     *_pointwise_norm(),
     *_convolution_norm(),
     *_constant_channels(),
+    *_policy(),
 ]

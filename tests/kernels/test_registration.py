@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from conformance import Growing
 from enas.kernels import mixed, native, shapes
 from enas.kernels.interface import Pointwise
+from enas.space import EnasMicro
 from kernels.mixed_cases import MixedCase
 from kernels.native_cases import Case, cell_call, normal, outcome, statistics
+from kernels.policy_cases import SETTINGS, PolicyCase
 from tolerances import GRADIENT
 
 assert native.load() is None
@@ -36,6 +39,11 @@ def mixed_arguments(case: MixedCase, given: Tensor | None = None) -> tuple[Any, 
 
 def leaves(*shapes: Sequence[int]) -> list[Tensor]:
     return [normal(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes)]
+
+
+def policy_arguments(case: PolicyCase, sampled: bool = False) -> tuple[Any, ...]:
+    arguments = case.arguments(torch.float64, sampled)
+    return (*(weight.requires_grad_() for weight in arguments[:7]), *arguments[7:])
 
 
 IMAGES = (2, 2, 4, 3, 3)
@@ -65,6 +73,9 @@ CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
         (*leaves(IMAGES, (3, 4), (4,), (4,)), statistics(2, 1, 4), True),
     ),
     "convolution_norm": ("convolution_norm", (*leaves(IMAGES, (3, 3, 3, 4), (4,), (4,)), None)),
+    "policy": ("policy", policy_arguments(PolicyCase(EnasMicro(1), 3, 2))),
+    "policy-sampled": ("policy", policy_arguments(PolicyCase(EnasMicro(1), 3, 2, SETTINGS), sampled=True)),
+    "policy-active": ("policy", policy_arguments(PolicyCase(Growing(), 2, 3, SETTINGS))),
 }
 
 

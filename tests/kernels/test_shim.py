@@ -135,7 +135,13 @@ NOT_OF_DEVICES = (
         "test_native.py",
         *(
             pytest.param(name, marks=pytest.mark.slow)  # five minutes in all
-            for name in ("test_shim.py", "test_native_cell.py", "test_mixed.py", "test_registration.py")
+            for name in (
+                "test_shim.py",
+                "test_native_cell.py",
+                "test_mixed.py",
+                "test_policy.py",
+                "test_registration.py",
+            )
         ),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from synchronisation import no_reads
+from synchronisation import refuse_synchronisation
 from torch import Tensor
 
 from enas.errors import UserError
@@ -54,7 +54,7 @@ def test_impossible_limits_end_in_one_sentence() -> None:
 
 def test_where_all_rows_pass_nobody_counts_them() -> None:
     draw = Draws()
-    with no_reads():
+    with refuse_synchronisation():
         rows, drawn, rejected = propose(draw, 5, None)
     assert rows.flatten().tolist() == [0, 1, 2, 3, 4]
     assert (draw.calls, drawn, rejected) == (1, 5, 0)

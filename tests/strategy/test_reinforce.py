@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from synchronisation import refuse_synchronisation
 from torch import Tensor
 
 from conformance import PUBLISHED_SETTINGS, Growing, generator
@@ -23,7 +24,7 @@ def told(rows: Tensor, *values: float) -> Estimates:
 
 def test_the_baseline_starts_at_the_first_reward_and_moves_once_a_sample() -> None:
     strategy = Reinforce(SPACE, hidden=8, baseline_decay=0.75, entropy_weight=0.0)
-    assert strategy.baseline is None
+    assert not strategy.started
     metrics = strategy.tell(told(SPACE.random(3, generator()), 0.4, 0.8, 0.2))
     second = 0.75 * 0.4 + 0.25 * 0.8
     third = 0.75 * second + 0.25 * 0.2
@@ -45,7 +46,7 @@ def test_a_first_single_reward_teaches_nothing() -> None:
 @pytest.mark.parametrize("reward", [0.9, 0.1])
 def test_a_row_becomes_likelier_exactly_when_it_beats_the_baseline(reward: float) -> None:
     strategy = Reinforce(SPACE, hidden=8, entropy_weight=0.0)
-    strategy.baseline = torch.tensor(0.5)
+    strategy.baseline, strategy.started = torch.tensor(0.5), torch.tensor(True)
     row = SPACE.random(1, generator())
     before = strategy.controller.evaluate(row).log_probability.item()
     strategy.tell(told(row, reward))
@@ -57,7 +58,7 @@ def test_a_row_becomes_likelier_exactly_when_it_beats_the_baseline(reward: float
 @pytest.mark.parametrize("entropy", ["gradient", "reward"])
 def test_the_loss_is_the_mean_over_samples(entropy: Any) -> None:
     strategy = Reinforce(SPACE, hidden=8, entropy_weight=0.1, entropy=entropy, baseline_decay=0.5)
-    strategy.baseline = torch.tensor(0.5)
+    strategy.baseline, strategy.started = torch.tensor(0.5), torch.tensor(True)
     rows, values = SPACE.random(3, generator()), [0.9, 0.4, 0.6]
     policy = strategy.controller.evaluate(rows)
     bonus = (0.1 * policy.entropy).tolist() if entropy == "reward" else [0.0] * 3
@@ -128,6 +129,33 @@ def test_rewards_of_any_float_type_are_taken() -> None:
     for strategy, kind in zip(strategies, (torch.float32, torch.float64), strict=True):
         strategy.tell(Estimates(rows, values.to(kind), values))
     assert torch.equal(*(strategy.ask(50, generator()) for strategy in strategies))
+
+
+@pytest.mark.parametrize("entropy", ["gradient", "reward"])
+def test_neither_asking_nor_telling_waits_for_the_device(entropy: Any) -> None:
+    strategy, random = Reinforce(EnasMicro(2), hidden=8, entropy=entropy), generator()
+    for _ in range(2):
+        with refuse_synchronisation():
+            rows = strategy.ask(3, random)
+            strategy.tell(Estimates(rows, rows[:, 0].float(), rows[:, 0].float()))
+
+
+def test_a_loss_that_is_not_finite_is_told_when_it_is_asked_for() -> None:
+    strategy = Reinforce(SPACE, hidden=8)
+    strategy.tell(told(SPACE.random(2, generator()), 0.5, 0.6))
+    strategy.check(1)
+    strategy.tell(told(SPACE.random(2, generator()), 0.5, float("nan")))
+    strategy.tell(told(SPACE.random(2, generator()), 0.5, 0.6))
+    with pytest.raises(UserError, match="the loss of the strategy became NaN or infinite in epoch 7; the last checkp"):
+        strategy.check(7)
+
+
+def test_with_a_lost_policy_rows_are_still_legal() -> None:
+    """The search goes on with them until somebody checks."""
+    strategy = Reinforce(SPACE, hidden=8)
+    strategy.tell(told(SPACE.random(2, generator()), 0.5, float("nan")))
+    assert strategy.controller.recurrent.isnan().any()
+    assert SPACE.legal(strategy.ask(5, generator())).all()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 // A per-channel array is repeated to a period that is a multiple of both the channels and the vector, so that whole
 // vectors run over pixels of any number of channels.
 #pragma once
-#include <numeric>
 #include <type_traits>
 
 #include "vector.h"
@@ -13,7 +12,9 @@ namespace enas::ENAS_LEVEL {
 // The period of `channels`: at least four vectors, so that sums over it do not wait for one another.
 template <class A>
 inline int period_of(int channels) {
-  int period = std::lcm(LANES<A>, channels);
+  // The least common multiple; LANES is a power of two. This is asked for with every image.
+  const int shared = channels & -channels;
+  int period = shared < LANES<A> ? channels * (LANES<A> / shared) : channels;
   while (period < 4 * LANES<A>) period *= 2;
   return period;
 }

@@ -25,7 +25,7 @@ from enas.randomness import Randomness, seeded
 from enas.record import load_checkpoint
 from enas.scripts import configuration, recipes, training
 from enas.search import Search
-from enas.space import EnasMicro, load_genotype
+from enas.space import EnasMicro, NasBench201, load_genotype
 from enas.strategy import Random, Reinforce
 from enas.supernet import Child, Supernet, load_child
 
@@ -175,10 +175,11 @@ def test_every_choice_of_a_search_can_be_built(group: str, option: str, roots: d
             f"enas-search: {group}={option}: not for enas-search, which takes "
         )
         return
-    config = composed("search", f"{group}={option}", *SIZE)
+    size = [key for key in SIZE if not (group == "space" and key.startswith("space."))]
+    config = composed("search", f"{group}={option}", *size)
     space, strategy, estimator, shared = build_search(config)  # type: ignore[misc]
     built = {"space": space, "strategy": strategy, "estimator": estimator, "train": shared}[group]
-    expected = {"enas_micro": EnasMicro, "random": Random, "reinforce": Reinforce}
+    expected = {"enas_micro": EnasMicro, "nasbench201": NasBench201, "random": Random, "reinforce": Reinforce}
     if group in ("space", "strategy"):
         assert type(built) is expected[option]
     rows = strategy.ask(2, seeded(0, "rows"))
@@ -752,18 +753,18 @@ def test_a_loss_that_is_not_finite_is_one_line(enas: Call, searched: Path, verb:
 def test_ctrl_c_ends_with_130_and_one_line(
     enas: Call, searched: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    step = Descent.step
+    move = Descent.move
     steps = []
 
-    def interrupted(self: Descent, loss: torch.Tensor, rate: float) -> torch.Tensor:
+    def interrupted(self: Descent, loss: torch.Tensor, rate: float | torch.Tensor) -> torch.Tensor:
         steps.append(rate)
         if len(steps) == 3:
             signal.raise_signal(signal.SIGINT)
-        return step(self, loss, rate)
+        return move(self, loss, rate)
 
     given = {"search": SEARCH, "train": (*TRAIN, f"genotype={searched / 'genotype.json'}")}[verb]
     with monkeypatch.context() as patch:
-        patch.setattr(Descent, "step", interrupted)
+        patch.setattr(Descent, "move", interrupted)
         outcome = enas(verb, *given, "run_dir=run")
     run = outcome.folder / "run"
     assert (outcome.code, outcome.err, outcome.out.count("\n")) == (130, "", 1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from enas import kernels
 from enas.space.base import Network, Noise, Output, Scale
-from enas.space.layers import Norms, keep, linear
+from enas.space.layers import Norms, keep, linear, pool
 from enas.space.rows import KeptRows, PointwiseTable, SeparableTable, he_normal
 from enas.space.stacking import STEM, Kind, Placement, halve, stack_cells
 
@@ -154,9 +154,7 @@ class CellNetwork(Network):
             produced.pop(position - 2, None)
             if self.auxiliary is not None and noise is not None and position == self.auxiliary_after:
                 auxiliary = self.auxiliary(produced[position], norms)
-        pooled = produced[len(self.cells) - 1].relu().mean(dim=(2, 3), dtype=self.head.dtype)
-        if noise is not None and noise.dropout > 0:
-            pooled = pooled * keep(pooled.shape, 1 - noise.dropout, noise.generator, pooled)
+        pooled = pool(produced[len(self.cells) - 1], self.head.dtype, noise)
         return Output(linear(pooled, self.head.flatten(0, 1)), auxiliary, norms.collected())
 
     def inherit(self, supernet: Network) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from enas import kernels
 from enas.kernels import Statistics, parts
+from enas.space.base import Noise
 
 
 class Norms:
@@ -34,6 +35,14 @@ def keep(shape: Sequence[int], probability: float, generator: torch.Generator, l
     """1 / probability with that probability, else 0: expectation one."""
     uniform = torch.rand(*shape, generator=generator, device=like.device, dtype=like.dtype)
     return (uniform < probability).to(like.dtype) / probability
+
+
+def pool(x: Tensor, dtype: torch.dtype, noise: Noise | None) -> Tensor:
+    """What the classifier reads: ReLU, mean over pixels, dropout; [M, B, H, W, C] -> [M, B, C] of type `dtype`."""
+    pooled = x.relu().mean(dim=(2, 3), dtype=dtype)
+    if noise is not None and noise.dropout > 0:
+        pooled = pooled * keep(pooled.shape, 1 - noise.dropout, noise.generator, pooled)
+    return pooled
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:

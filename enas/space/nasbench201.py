@@ -16,7 +16,7 @@ from enas.draw import Drawing, Part
 from enas.errors import UserError
 from enas.kernels import Pointwise, Statistics
 from enas.space.base import Cost, Decision, Network, Noise, Output, Resident, Scale, SearchSpace
-from enas.space.layers import Norms, batch_norm, keep, linear, strided_convolution_norm, unused
+from enas.space.layers import Norms, batch_norm, keep, linear, pool, strided_convolution_norm, unused
 from enas.space.rows import PointwiseTable, he_normal
 from enas.space.stacking import halve
 
@@ -303,10 +303,7 @@ class _Network(Network):
                     masks = keep((*routes.shape[:2], x.shape[1]), kept, noise.generator, self.head)
                 x = norms(f"cell/{done}", cell.compute, x, edges, masks)
         x = norms("last", batch_norm, x, self.last_gain, self.last_bias)
-        pooled = x.relu().mean(dim=(2, 3), dtype=self.head.dtype)
-        if noise is not None and noise.dropout > 0:
-            pooled = pooled * keep(pooled.shape, 1 - noise.dropout, noise.generator, pooled)
-        return Output(linear(pooled, self.head) + self.head_bias, None, norms.collected())
+        return Output(linear(pool(x, self.head.dtype, noise), self.head) + self.head_bias, None, norms.collected())
 
     def inherit(self, supernet: Network) -> None:
         assert isinstance(supernet, _Network)

@@ -55,8 +55,8 @@ def propose(
     """`count` accepted rows, how many were drawn for them, and how many of those were rejected.
 
     `draw(n)` gives rows [n, D], `accept` says which of them pass, bool [n]; None where all do, and then the host does
-    not wait to count them. Raises UserError when `rounds` draws of
-    `count` rows do not suffice: the limits leave too little of the space.
+    not wait to count them. Raises UserError when `rounds` draws of `count` rows do not suffice: the limits leave too
+    little of the space.
     """
     if accept is None:
         return draw(count), count, 0

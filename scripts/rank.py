@@ -11,12 +11,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
+from enas.alone import StandAloneTraining
 from enas.api import scale_for
 from enas.draw import plot_scatter
 from enas.errors import UserError
 from enas.estimator import Estimator
 from enas.estimator.rank import Correlation, kendall, spearman
-from enas.final import FinalTraining
+from enas.material import check_material
 from enas.randomness import seeded
 from enas.record import Record, load_checkpoint
 from enas.space import Scale, load_genotype
@@ -33,13 +34,13 @@ class Keys:
     """The keys of the command."""
 
     estimator: Any = group("How good a row is", Estimator)
-    data: Any = group("Which images")
-    train: Any = group("How a child is trained alone", FinalTraining)
+    data: Any = group("Which images or text")
+    train: Any = group("How a child is trained alone", StandAloneTraining)
     search: str = key(MISSING, "The run directory of a search: its supernet is judged")
     n: int = key(10, "Random children")
-    epochs: int = key(15, "Passes over the training images for each child")
-    batch_size: int = key(64, "Images a training step")
-    objective: Objective = key(Objective.accuracy, "The cheap score, on all validation images")
+    epochs: int = key(15, "Passes over the training data for each child")
+    batch_size: int = key(64, "Images, or columns of text, a training step")
+    objective: Objective = key(Objective.accuracy, "The cheap score, on all validation data")
     seed: int = key(0, "Seed of everything")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: all")
@@ -62,6 +63,7 @@ def rank(config: DictConfig) -> float:
     if "training" not in state:
         raise UserError(f"search={folder}: no search left its checkpoint there; give the run directory of a search")
     data = machine.load_data(config, device)
+    check_material(space, data)
     if scale_for(data, scale.layers, scale.filters) != scale:
         raise UserError(f"data: the search in {folder} had images and classes of another shape, {scale}")
     supernet = Supernet(space, scale, torch.Generator().manual_seed(0)).to(device)
@@ -75,7 +77,9 @@ def rank(config: DictConfig) -> float:
         f"child_{place}": Child(space, row, scale, seeded(config.seed, f"weights {place}"), builds_auxiliary(config))
         for place, row in enumerate(rows.tolist(), 1)
     }
-    prepare(config, children["child_1"].to(device), data)  # a wrong recipe is told before anything is written
+    training = prepare(
+        config, children["child_1"].to(device), data
+    )  # a wrong recipe is told before anything is written
 
     run_dir, origin = Path(config.run_dir), machine.origin(config, device)
     with Record.create(run_dir) as record:
@@ -84,11 +88,16 @@ def rank(config: DictConfig) -> float:
         results: dict[str, Any] = {}
         for name, child in children.items():
             results[name] = train_child(config, child.to(device), data, name, run_dir / name, origin)
-        alone = [result["test"]["accuracy"] for result in results.values()]
+        main, sign = training.MEASURES[0], 1 if training.higher_is_better else -1
+        alone = [sign * result["test"][main] for result in results.values()]
         tau, rho = kendall(cheap.value.tolist(), alone), spearman(cheap.value.tolist(), alone)
         said = f"Kendall tau {tau}, Spearman rho {rho} (95 % bootstrap intervals, n = {config.n})"
         figure = plot_scatter(
-            cheap.value.tolist(), alone, said, f"{objective} with shared weights (valid)", "accuracy alone (test)"
+            cheap.value.tolist(),
+            alone,
+            said,
+            f"{estimator.label} with shared weights (valid)",
+            f"{'' if sign > 0 else 'minus '}{main} alone (test)",
         )
         figure.savefig(run_dir / "rank.svg")
         record.figure("rank/scatter", figure, 0)
@@ -97,7 +106,7 @@ def rank(config: DictConfig) -> float:
         entries = [{**cheap.entry(place), "alone": result} for place, result in enumerate(results.values())]
         outcome = {"kendall": _document(tau), "spearman": _document(rho), "children": entries}
         record.write_json("run.json", {**origin, "finished": True, **outcome})
-    print(table(results))
+    print(table(results, training.MEASURES))
     print(f"{said}; written to {run_dir}")
     return tau.value
 

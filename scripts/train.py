@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from omegaconf import MISSING, DictConfig
 
+from enas.alone import StandAloneTraining
 from enas.api import scale_for
 from enas.errors import UserError
 from enas.files import write_json
-from enas.final import FinalTraining
+from enas.material import check_material
 from enas.randomness import seeded
 from enas.space import load_genotype
 from enas.supernet import Child, load_child
@@ -21,21 +22,21 @@ from enas.supernet import Child, load_child
 from . import configuration, machine, profiling
 from .configuration import Verb, group, key
 from .keys import Init, Kernels, Network, Precision
-from .training import builds_auxiliary, table, train_child
+from .training import builds_auxiliary, measured, table, train_child
 
 
 @dataclass
 class Keys:
     """The keys of the command."""
 
-    data: Any = group("Which images")
-    train: Any = group("How the network is trained", FinalTraining)
+    data: Any = group("Which images or text")
+    train: Any = group("How the network is trained", StandAloneTraining)
     genotype: str = key(MISSING, "The genotype.json of the architecture")
     network: Network = key(Network(), "Size of the network; null: as in the search")
     init: Init = key(Init.scratch, "Starting weights; shared: those the child had in the search")
     n_random: int = key(0, "Random architectures trained by the same recipe, for comparison")
-    epochs: int = key(30, "Passes over the training images")
-    batch_size: int = key(64, "Images a training step")
+    epochs: int = key(30, "Passes over the training data")
+    batch_size: int = key(64, "Images, or columns of text, a training step")
     seed: int = key(0, "Seed of everything")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: all. Recorded, and kept by a resumed run")
@@ -49,10 +50,11 @@ class Keys:
 
 
 def train(config: DictConfig) -> float:
-    """Train the found and the random networks one after the other; return the found one's test accuracy."""
+    """Train the found and the random networks one after the other; return what the found one's test counts."""
     device = machine.prepare(config)
     genotype, space = load_genotype(Path(config.genotype))
     data = machine.load_data(config, device)
+    check_material(space, data)
     searched = genotype.cost["scale"]
     own = {key: searched[key] if value is None else value for key, value in config.network.items()}
     scale = scale_for(data, **own)
@@ -78,9 +80,10 @@ def train(config: DictConfig) -> float:
             print(f"stopped; go on with: {shlex.join(['enas-train', f'resume={run_dir}'])}")
             raise
     write_json(run_dir / "run.json", {**origin, "name": "found", "finished": True, "results": results})
-    print(table(results))
-    print(f"{config.data['_target_'].rpartition('.')[2]}, {len(data.test)} test images; written to {run_dir}")
-    return float(results["found"]["test"]["accuracy"])
+    measures = measured(results["found"])
+    print(table(results, measures))
+    print(f"{config.data['_target_'].rpartition('.')[2]}, {len(data.test)} test {data.unit}; written to {run_dir}")
+    return float(results["found"]["test"][measures[0]])
 
 
 def inherit(child: Child, path: Path) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enas.data import Augmentation, DataSet, Split, assemble
+from enas.data import Augmentation, DataSet, Split, Text, assemble
 from enas.estimator import Estimator, Shared
-from enas.space import Cost, Decision, EnasMicro, NasBench201, Network, Scale, SearchSpace
+from enas.space import Cost, Decision, EnasMicro, EnasRnn, NasBench201, Network, Scale, SearchSpace
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -91,7 +91,13 @@ MICRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS cell space, of all sizes and outputs."""
 
-CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201()}
+TEXT_SPACES: Mapping[str, SearchSpace] = {
+    "enas_rnn-3-all": EnasRnn(3),
+    "enas_rnn-8-loose_ends": EnasRnn(8, "loose_ends"),
+}
+"""The recurrent cell space: networks that read text."""
+
+CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201(), **TEXT_SPACES}
 """Spaces with networks."""
 
 SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, "growing": Growing()}
@@ -146,3 +152,27 @@ def toy_data(images: int = 90, scale: Scale = SCALE, augmentation: Augmentation 
 def images(children: int = 1, batch: int = 3, scale: Scale = SCALE, seed: int = 0) -> Tensor:
     """Inputs [children, batch, H, W, C]."""
     return torch.randn(children, batch, scale.height, scale.width, scale.channels, generator=generator(seed))
+
+
+def words(children: int = 1, batch: int = 3, scale: Scale = SCALE, seed: int = 0, length: int = 4) -> Tensor:
+    """Words int64 [children, batch, T]."""
+    return torch.randint(scale.classes, (children, batch, length), generator=generator(seed))
+
+
+def inputs(space: SearchSpace, children: int = 1, batch: int = 3, scale: Scale = SCALE, seed: int = 0) -> Tensor:
+    """What networks of `space` read, images in float64."""
+    if space.reads == "text":
+        return words(children, batch, scale, seed)
+    return images(children, batch, scale, seed).double()
+
+
+def toy_text(length: int = 600, scale: Scale = SCALE) -> Text:
+    """A text in which a word is mostly the one after the last: learnable, made of integers alone."""
+    steps = torch.randint(0, 5, (length,), generator=generator(5)).clamp_max(1)
+    tokens = steps.cumsum(0) % scale.classes
+    classes = tuple(f"word{place}" for place in range(scale.classes))
+    return Text("toy", tokens[:400], tokens[400:500], tokens[500:], classes)
+
+
+TEXT_SCALE = Scale(layers=1, filters=8, height=1, width=1, channels=1, classes=6)
+"""The smallest language model that learns `toy_text`."""

@@ -10,11 +10,12 @@ from typing import Any
 
 from enas.architecture import Architecture, Genotype, read_genotype
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Material, Network, Noise, Output, Scale, SearchSpace
 from enas.space.enas_micro import EnasMicro
+from enas.space.enas_rnn import EnasRnn
 from enas.space.nasbench201 import NasBench201
 
-SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, NasBench201)}
+SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, EnasRnn, NasBench201)}
 
 
 def build_space(name: str, arguments: Mapping[str, Any]) -> SearchSpace:
@@ -52,6 +53,8 @@ __all__ = [
     "Cost",
     "Decision",
     "EnasMicro",
+    "EnasRnn",
+    "Material",
     "NasBench201",
     "Network",
     "Noise",

@@ -99,7 +99,8 @@ def fit(
 ) -> tuple[Child, dict[str, Any]]:
     """Train a found architecture from scratch; returns the network and its result with the test's measures.
 
-    `layers` and `filters` default to those of the search; `auxiliary` is for images. `recipe` goes to FinalTraining, or to FinalLanguageTraining. Raises UserError as `find`.
+    `layers` and `filters` default to those of the search; `auxiliary` is for images. `recipe` goes to FinalTraining, or
+    to FinalLanguageTraining. Raises UserError as `find`.
     """
     on = torch.device(device)
     data = data.to(on).stored_as(select_precision(precision))

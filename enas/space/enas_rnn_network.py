@@ -130,7 +130,8 @@ class RecurrentNetwork(Network):
                 own.append(end)
             hidden.append(x)
             last.append(torch.stack(own))
-            logits.append((x if dropped is None else x * dropped[child]) @ self.embedding.t() + self.bias)
+            x = x if dropped is None else x * dropped[child]
+            logits.append(functional.linear(x, self.embedding, self.bias))
         return Output(torch.stack(logits), None, {}, torch.stack(last, dim=1), torch.stack(hidden))
 
     def _word_mask(self, noise: Noise | None) -> Tensor | None:

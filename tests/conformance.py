@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, Text, assemble
-from enas.estimator import Estimator, Shared
+from enas.estimator import Estimator, Language, Shared
 from enas.space import Cost, Decision, EnasMicro, EnasRnn, NasBench201, Network, Scale, SearchSpace
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
@@ -176,3 +176,10 @@ def toy_text(length: int = 600, scale: Scale = SCALE) -> Text:
 
 TEXT_SCALE = Scale(layers=1, filters=8, height=1, width=1, channels=1, classes=6)
 """The smallest language model that learns `toy_text`."""
+
+
+TEXT_ESTIMATORS: Mapping[str, Callable[[Supernet, Text], Estimator]] = {
+    "language": lambda supernet, text: Language(supernet, text, batch_size=5, length=4, children=4),
+    "language-loss": lambda supernet, text: Language(supernet, text, "loss", batch_size=3, length=5, windows=2),
+}
+"""Estimators on text."""

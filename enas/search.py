@@ -1,14 +1,14 @@
 """The outer loop: Algorithm 1 of a weight-sharing search, for any space, sampler and estimator.
 
 An epoch: train the shared weights on sampled children -> estimate what the strategy asks for -> tell it -> log ->
-checkpoint. At the end: derive candidates, estimate the best again on all validation data, and treat as many random
-rows in the same way.
+checkpoint. At the end: derive, estimate the best again on all validation data, and treat as many random rows alike.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,17 +17,14 @@ from torch import Tensor
 from enas.architecture import Estimates
 from enas.estimator import Estimator
 from enas.interruption import Interruption
-from enas.plan import Limits, Plan
-from enas.progress import steps_bar
+from enas.plan import OPENED, Limits, Plan
+from enas.progress import epoch_line, steps_bar
 from enas.randomness import Randomness, seeded
 from enas.record import throughput
 from enas.report import Comparison, Contender, SearchReport
 from enas.space import SearchSpace
 from enas.strategy import Sampler, propose
 from enas.weights import WeightTraining
-
-OPENED = 256
-"""Rows asked for to see the strategy's choice of operations; a share is then known to about 0.03."""
 
 
 class Search:
@@ -82,8 +79,7 @@ class Search:
                 seconds, left = time.perf_counter() - started, self.plan.epochs - self.epoch - 1
                 machine = throughput(work, seconds, self.randomness.device, self.training.phases.shares(), left)
                 best = float(self._end_epoch(machine).value.max())
-                speed = f"{machine[f'time/{unit}_per_second']:.0f} {unit}/s"
-                bar.set_postfix_str(f"{speed}, best candidate: {self.report.objective} {best:.4f}")
+                bar.set_postfix_str(epoch_line(machine, unit, self.report.objective, best))
                 self.seconds += time.perf_counter() - started
                 if self.epoch % self.plan.checkpoint_every == 0 or self.plan.over(self.epoch, self.seconds):
                     self.report.record.save_checkpoint(self.state_dict())
@@ -177,11 +173,8 @@ class Search:
         self, draw: Callable[[int, torch.Generator], Tensor], count: int, generator: torch.Generator
     ) -> Tensor:
         self.training.phases.enter("strategy")
-        rows, drawn, rejected = propose(
-            lambda number: draw(number, generator),
-            count,
-            (lambda found: self.limits.accept(self.space, found)) if self.limits.bind(self.space) else None,
-        )
+        accept = partial(self.limits.accept, self.space) if self.limits.bind(self.space) else None
+        rows, drawn, rejected = propose(lambda number: draw(number, generator), count, accept)
         self.drawn, self.rejected = self.drawn + drawn, self.rejected + rejected
         return rows
 

@@ -17,6 +17,7 @@ from enas.language import FinalLanguageTraining
 from enas.language.final import evaluate
 from enas.material import check_material
 from enas.randomness import Randomness, seeded
+from enas.schedule import Cosine
 from enas.space import EnasRnn, Noise, Output, Scale, SearchSpace, load_genotype
 from enas.space.layers import keep
 from enas.supernet import Child
@@ -30,7 +31,8 @@ SHORT: dict[str, Any] = {
     "word": 0.0, "embedding": 0.0, "input": 0.1, "layer": 0.1, "dropout": 0.1, "activation": 0.0, "clip": 0.25,
 }  # fmt: skip
 """The recipe of a few passes over the text, which leave little to overfit; conf/experiment/text_demo_final.yaml."""
-RATE = 20.0
+RATE = Cosine(20.0, 1.0)
+"""Over LOOKS epochs, which end where validation text is read."""
 
 
 class Lstm(nn.Module):
@@ -113,7 +115,7 @@ HEADING = f"{'side':<6} {'parameters':>11} {'steps':>7} {'seconds':>9} {'train l
 class _Loop(FinalLanguageTraining):
     """The loop of the final training, that is looked at from time to time."""
 
-    def looks(self, name: str, rate: float, steps: int) -> Iterator[Look]:
+    def looks(self, name: str, schedule: Cosine, steps: int) -> Iterator[Look]:
         params = sum(parameter.numel() for parameter in self.child.parameters())
         valid, seconds, done = columns(self.data.valid, self._scored), 0.0, 0
         for look in range(1, LOOKS + 1):
@@ -121,7 +123,7 @@ class _Loop(FinalLanguageTraining):
             started, end = time.perf_counter(), steps * look // LOOKS
             self.child.train()
             for _ in range(done, end):
-                self._step(rate)
+                self._step(schedule.rate(look - 1, LOOKS))
             loss = float(self._sums[0]) / max(end - done, 1)
             seconds, done = seconds + time.perf_counter() - started, end
             perplexity = evaluate(self.child, valid, self.windows.length)["perplexity"]

@@ -73,6 +73,12 @@ def measured(result: Mapping[str, Any]) -> tuple[str, str]:
     return "perplexity" if "perplexity" in result["test"] else "accuracy", "loss"
 
 
+def goodness(result: Mapping[str, Any]) -> float:
+    """The measure that counts, of a result's test; higher is better."""
+    main = measured(result)[0]
+    return float(-result["test"][main] if main == "perplexity" else result["test"][main])
+
+
 def table(results: Mapping[str, Mapping[str, Any]], columns: Sequence[str] = ("accuracy", "loss")) -> str:
     """Results by name, for a terminal."""
     lines = [f"{'network':<12} {'parameters':>11} " + " ".join(f"{'test ' + column:>14}" for column in columns)]

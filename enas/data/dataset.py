@@ -77,6 +77,11 @@ class DataSet:
         """The same data set, whose network inputs have the type `storage`."""
         return replace(self, storage=storage)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.train.labels.device
+
     def documents(self) -> Mapping[str, Any]:
         """JSON files that belong into a run directory, by name: none."""
         return {}

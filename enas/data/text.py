@@ -44,6 +44,11 @@ class Text:
             raise UserError("precision=bf16: text has no images to store so; allowed are fp32 and tf32")
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.train.device
+
     def documents(self) -> Mapping[str, Any]:
         """JSON files that belong into a run directory, by name, so that what was trained can be used later."""
         return {"vocabulary.json": list(self.classes)}

@@ -143,7 +143,7 @@ def test_scores_of_a_text_search_are_ranked(searched: Path, root: Path, enas: Ca
             "train=final",
             "its network has no auxiliary head; train it with train=language_final",
         ),
-        ("train", "train=final train.auxiliary=0", "take train=language (language_final in enas-train)"),
+        ("train", "train=final", "take train=language (language_final in enas-train)"),
     ],
 )
 def test_a_mistake_is_one_line(verb: str, given: str, said: str, searched: Path, root: Path, enas: Call) -> None:

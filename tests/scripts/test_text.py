@@ -140,7 +140,7 @@ def test_scores_of_a_text_search_are_ranked(searched: Path, root: Path, enas: Ca
         ("search", "train=language_final", "train=language_final: not for enas-search, which takes language, shared"),
         (
             "train",
-            "train=final",
+            "train=final train.auxiliary=0.4",
             "its network has no auxiliary head; train it with train=language_final",
         ),
         ("train", "train=final", "take train=language (language_final in enas-train)"),

@@ -74,6 +74,10 @@ class FinalTraining:
         for key, share in (("dropout", dropout), ("drop_path", drop_path), ("label_smoothing", label_smoothing)):
             if not 0 <= share < 1:
                 raise UserError(f"train.{key}={share}: allowed is 0 to less than 1")
+        if drop_path > 0 and not child.network.drops_paths:
+            raise UserError(
+                f"train.drop_path={drop_path}: a network of space {child.space.name} has no paths to drop; allowed is 0"
+            )
         if auxiliary < 0:
             raise UserError(f"train.auxiliary={auxiliary}: allowed is 0, for no auxiliary head, or more")
         self.child, self.randomness = child, randomness

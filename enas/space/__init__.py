@@ -11,10 +11,11 @@ from typing import Any
 from enas.architecture import Architecture, Genotype, read_genotype
 from enas.errors import UserError
 from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
+from enas.space.enas_macro import EnasMacro
 from enas.space.enas_micro import EnasMicro
 from enas.space.nasbench201 import NasBench201
 
-SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, NasBench201)}
+SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, EnasMacro, NasBench201)}
 
 
 def build_space(name: str, arguments: Mapping[str, Any]) -> SearchSpace:
@@ -51,6 +52,7 @@ __all__ = [
     "SPACES",
     "Cost",
     "Decision",
+    "EnasMacro",
     "EnasMicro",
     "NasBench201",
     "Network",

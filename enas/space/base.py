@@ -104,6 +104,8 @@ class Output(NamedTuple):
 class Network(nn.Module, ABC):
     """A supernet (a row of weights for every possible edge) or one child (a row for each edge it has)."""
 
+    drops_paths: ClassVar[bool] = True
+    """Whether it has paths that `Noise.drop_path` can drop."""
     routes: Tensor | None
     """A child's own routes int32 [1, E, 3]; None in a supernet, which is told."""
 
@@ -141,6 +143,8 @@ class SearchSpace(ABC):
     """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
     constrained: ClassVar[bool] = False
     """Whether a row within the alternatives, repaired, may still be illegal, so that sampled rows have to be tested."""
+    default_layers: int = 3
+    """The layers of a network for which no number is asked."""
     decisions: tuple[Decision, ...]
     sampling_order: tuple[int, ...]
     """A permutation of the row: the order in which a controller samples it."""

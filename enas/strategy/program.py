@@ -22,8 +22,10 @@ def compile_program(
     temperature: Mapping[str, float],
     bound: Mapping[str, float],
     prior: Mapping[str, Sequence[float]],
+    skip_target: float = 0.0,
 ) -> Program:
-    """The steps of the LSTM for all decisions in sampling order; see `Controller` for the settings.
+    """The steps of the LSTM for all decisions in sampling order; see `Controller` for the settings, where
+    `skip_target` is above 0 or 0 for none.
 
     A decision takes a step; decisions of one `step` share it. When a node is finished, one more step makes its anchor;
     a node that no decision builds gets its key from a step on the start embedding and a zero anchor, right before it
@@ -79,6 +81,7 @@ def compile_program(
                     _prior_of(decision, prior),
                     float(temperature.get(decision.kind, 1.0)),
                     float(bound.get(decision.kind, 0.0)),
+                    skip_target if decision.kind == "skip" else 0.0,
                 )
             )
     return Program(tuple(steps), tuple(choices))

@@ -25,7 +25,7 @@ from enas.randomness import Randomness, seeded
 from enas.record import load_checkpoint
 from enas.scripts import configuration, recipes, training
 from enas.search import Search
-from enas.space import EnasMicro, NasBench201, load_genotype
+from enas.space import EnasMacro, EnasMicro, NasBench201, load_genotype
 from enas.strategy import Random, Reinforce
 from enas.supernet import Child, Supernet, load_child
 
@@ -152,7 +152,8 @@ def test_no_data_set_lacks_its_choice() -> None:
 def build_search(config: DictConfig) -> Search:
     """What the command builds before it starts."""
     data, space = instantiate(config.data), instantiate(config.space)
-    scale = scale_for(data, config.network.layers, config.network.filters)
+    layers = space.default_layers if config.network.layers is None else config.network.layers
+    scale = scale_for(data, layers, config.network.filters)
     supernet = Supernet(space, scale, seeded(config.seed, "weights"))
     randomness = Randomness(config.seed, Search.PURPOSES, CPU)
     shared = instantiate(config.train, _partial_=True)(
@@ -179,7 +180,13 @@ def test_every_choice_of_a_search_can_be_built(group: str, option: str, roots: d
     config = composed("search", f"{group}={option}", *size)
     space, strategy, estimator, shared = build_search(config)  # type: ignore[misc]
     built = {"space": space, "strategy": strategy, "estimator": estimator, "train": shared}[group]
-    expected = {"enas_micro": EnasMicro, "nasbench201": NasBench201, "random": Random, "reinforce": Reinforce}
+    expected = {
+        "enas_macro": EnasMacro,
+        "enas_micro": EnasMicro,
+        "nasbench201": NasBench201,
+        "random": Random,
+        "reinforce": Reinforce,
+    }
     if group in ("space", "strategy"):
         assert type(built) is expected[option]
     rows = strategy.ask(2, seeded(0, "rows"))

@@ -47,7 +47,7 @@ class EnasMacro(SearchSpace):
         if not isinstance(doubling, bool):
             raise UserError(f"space.doubling={doubling}: allowed are true and false")
         self.layers, self.skips, self.doubling = layers, skips, doubling
-        self.default_layers = layers
+        self.own_layers = layers
         decisions = []
         for layer in range(layers):
             owner = slot_name(layer + 1)
@@ -192,8 +192,8 @@ class EnasMacro(SearchSpace):
     def _check_scale(self, scale: Scale) -> None:
         if scale.layers != self.layers:
             raise UserError(
-                f"network.layers={scale.layers}: rows of this space enas_macro have {self.layers} layers "
-                "(space.layers), allowed is that number"
+                f"network.layers={scale.layers}: a row of this space enas_macro has {self.layers} layers; "
+                "allowed is that number"
             )
 
 

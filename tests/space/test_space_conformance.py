@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from conformance import CELL_SPACES, SCALE, SPACES, generator, images
+from conformance import CELL_SPACES, SCALE, SPACES, generator, images, scale_of
 from enas.draw import draw_graph
 from enas.errors import UserError
 from enas.space import SearchSpace
@@ -201,7 +201,7 @@ def test_routes_have_their_shape_and_are_gathers(space: SearchSpace) -> None:
 
 @cell_spaces
 def test_a_path_equals_the_extracted_child(space: SearchSpace) -> None:
-    supernet = Supernet(space, SCALE, generator(1)).double()
+    supernet = Supernet(space, scale_of(space), generator(1)).double()
     rows = space.random(4, generator(2))
     inputs = images(batch=2).double()
     logits = supernet(inputs, rows)
@@ -213,8 +213,8 @@ def test_a_path_equals_the_extracted_child(space: SearchSpace) -> None:
 @cell_spaces
 def test_cost_is_positive_and_grows_with_the_scale(space: SearchSpace) -> None:
     rows = space.random(20, generator())
-    small = space.cost(rows, SCALE)
-    large = space.cost(rows, replace(SCALE, filters=2 * SCALE.filters))
+    small = space.cost(rows, scale_of(space))
+    large = space.cost(rows, replace(scale_of(space), filters=2 * SCALE.filters))
     assert small.params.dtype == small.macs.dtype == torch.int64
     assert (small.params > 0).all()
     assert (large.params > 2 * small.params).all()

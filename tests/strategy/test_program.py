@@ -62,16 +62,23 @@ def test_a_target_is_for_skips_alone() -> None:
     assert program.tables().numbers[skip].tolist() == [1.0, 0.0, 0.25, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_the_macro_controller_points_to_the_nodes_that_skips_name() -> None:
-    """Bit j of a layer is slot j, and so is the key it looks at: the stem's is made first, then that of each layer."""
-    space = EnasMacro(4)
+def test_the_macro_controller_looks_at_the_layers_that_skips_name() -> None:
+    """Bit j of a layer is slot j in the network, and the key that the controller looks at is that of the same slot."""
+    space = EnasMacro(5)
     program = compile_program(space, {}, {}, {})
-    assert [step.anchor for step in program.steps if step.node == 0] == [False]  # the stem, which no decision builds
-    for choice in program.choices:
-        if choice.kind == SKIP:
-            slot = int(space.route(torch.zeros(1, len(space.decisions), dtype=torch.int64))[0, choice.place, 0])
-            assert choice.nodes == (slot,)
-            assert space.decisions[choice.place].alternatives == ("absent", slot_name(slot))
+    keys = {}
+    for number, step in enumerate(program.steps):
+        if step.node >= 0 and step.anchor:  # it follows the decisions of the layer it is the anchor of
+            taken = program.steps[number - 1]
+            keys[step.node] = space.decisions[program.choices[taken.first].place].owner
+        elif step.node >= 0:
+            keys[step.node] = "stem"
+    sources = space.route(torch.zeros(1, len(space.decisions), dtype=torch.int64))[0, :, 0].tolist()
+    skips = [choice for choice in program.choices if choice.kind == SKIP]
+    assert len(skips) == 10
+    for choice in skips:
+        named = space.decisions[choice.place].alternatives[1]
+        assert keys[choice.nodes[0]] == named == slot_name(sources[choice.place])
 
 
 def test_vocabularies_follow_one_another() -> None:

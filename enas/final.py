@@ -37,7 +37,8 @@ class FinalTraining:
     rate             learning rate by epoch
     weight_decay     twice the authors' l2 coefficient; see Descent
     dropout          in front of the classifier
-    drop_path        probability at the last cell and the last epoch; linear in depth and in time before
+    drop_path        probability at the last cell and the last epoch, linear in depth and in time before; 0 where the
+                     network has no paths to drop
     auxiliary        weight of the auxiliary head's loss, 0 for no head; `child` must have been built with one
     label_smoothing  share of the target that is spread over all classes
     randomness       needs the purposes "order" and "augment"
@@ -60,7 +61,7 @@ class FinalTraining:
         decay_norms: bool = True,
         clip: float | None = 5.0,
         dropout: float = 0.1,
-        drop_path: float = 0.1,
+        drop_path: float = 0.0,
         auxiliary: float = 0.0,
         label_smoothing: float = 0.0,
         checkpoint_every: int = 1,

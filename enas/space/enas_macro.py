@@ -182,10 +182,7 @@ class EnasMacro(SearchSpace):
     ) -> Network:
         self._check_scale(scale)
         if auxiliary:
-            raise UserError(
-                "space enas_macro: its network has no auxiliary head and no drop-path, "
-                "set train.auxiliary=0 and train.drop_path=0"
-            )
+            raise UserError("space enas_macro: its network has no auxiliary head, set train.auxiliary=0")
         routes = None if row is None else self.route(torch.tensor([list(row)]))
         return MacroNetwork(scale, self.skips, self.doubling, routes, generator)
 

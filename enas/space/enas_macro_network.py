@@ -32,6 +32,7 @@ from enas.space.layers import (
     max_pool,
     reduction_norm,
     unused,
+    wide_convolution_norm,
 )
 from enas.space.rows import PointwiseTable, he_normal
 
@@ -58,7 +59,7 @@ class _Convolution(nn.Module):
     def compute(self, x: Tensor, given: Tensor | None) -> tuple[Tensor, Statistics]:
         """ReLU, convolution, batch norm: [1, B, H, W, C] -> [1, B, H, W, C]."""
         if self._dense:
-            return kernels.convolution_norm(x.relu(), self.kernel, self.gain, self.bias, given)
+            return wide_convolution_norm(x.relu(), self.kernel, self.gain, self.bias, given)
         z, _ = kernels.sepconv_half(x, None, self.depthwise, self.pointwise)
         return batch_norm(z, self.gain, self.bias, given)
 
@@ -120,9 +121,7 @@ class _Layer(nn.Module):
             x = average_pool(x.relu()) if chosen.code == AVERAGE_POOL else max_pool(x.relu())
         if self._number > 0:
             x, own[JOIN] = self._join([slots[slot] for slot in chosen.skips], x, chosen.skips, given(JOIN))
-        blank = unused(self.entry.gain)
-        norms = [own[norm].tensor()[0, 0] if norm in own else blank for norm in (ENTRY, OPERATION, JOIN)]
-        return x, Statistics(lambda: torch.stack(norms).unsqueeze(0))
+        return x, _collect(own, 3, self.entry.gain)
 
     def _join(
         self, read: list[Tensor], x: Tensor, skips: Sequence[int], given: Tensor | None
@@ -151,13 +150,22 @@ class _Pool(nn.Module):
         self, slots: Mapping[int, Tensor], kept: Sequence[int], statistics: Tensor | None = None
     ) -> tuple[dict[int, Tensor], Statistics]:
         """The slots `kept`, halved; statistics None or [1, slots so far, 2, C']."""
-        norms, reduced = [unused(self.reductions.gain)] * self._count, {}
+        own, reduced = {}, {}
         for slot in kept:
             weight, gain, bias = (tensor[self._slots.index(slot)] for tensor in self.reductions.weights())
             given = None if statistics is None else statistics[:, slot : slot + 1]
-            reduced[slot], used = reduction_norm(slots[slot], weight, gain, bias, given)
-            norms[slot] = used.tensor()[0, 0]
-        return reduced, Statistics(torch.stack(norms).unsqueeze(0))
+            reduced[slot], own[slot] = reduction_norm(slots[slot], weight, gain, bias, given)
+        return reduced, _collect(own, self._count, self.reductions.gain)
+
+
+def _collect(used: Mapping[int, Statistics], count: int, like: Tensor) -> Statistics:
+    """Those of one child's `count` batch norms, [1, count, 2, C]; `like` is [..., C]."""
+
+    def made() -> Tensor:
+        blank = unused(like)
+        return torch.stack([used[norm].tensor()[0, 0] if norm in used else blank for norm in range(count)]).unsqueeze(0)
+
+    return Statistics(made)
 
 
 class MacroNetwork(Network):

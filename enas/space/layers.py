@@ -71,14 +71,22 @@ def batch_norm(x: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None 
 def strided_convolution_norm(
     x: Tensor, kernel: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None = None
 ) -> tuple[Tensor, Statistics]:
-    """Dense k x k convolution of stride 2 and batch norm: [M, B, H, W, C] -> [M, B, ceil(H/2), ceil(W/2), C'].
+    """`wide_convolution_norm` of stride 2."""
+    return wide_convolution_norm(x, kernel, gain, bias, statistics, stride=2)
 
-    kernel [k, k, C, C'], gain and bias [C'], statistics None or [M, 1, 2, C'].
+
+def wide_convolution_norm(
+    x: Tensor, kernel: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None = None, stride: int = 1
+) -> tuple[Tensor, Statistics]:
+    """Dense k x k convolution and batch norm: [M, B, H, W, C] -> [M, B, ceil(H/stride), ceil(W/stride), C'].
+
+    kernel [k, k, C, C'], gain and bias [C'], statistics None or [M, 1, 2, C']. The convolution is torch's own, which is
+    the faster one where channels are many; `kernels.convolution_norm` is where they are few.
     """
     weight = kernel.permute(3, 2, 0, 1).contiguous()
 
     def convolve(child: Tensor) -> Tensor:
-        planes = functional.conv2d(child.permute(0, 3, 1, 2), weight, stride=2, padding=kernel.shape[0] // 2)
+        planes = functional.conv2d(child.permute(0, 3, 1, 2), weight, stride=stride, padding=kernel.shape[0] // 2)
         return planes.permute(0, 2, 3, 1)
 
     return _each(x, convolve, gain, bias, statistics)

@@ -311,7 +311,7 @@ def test_another_number_of_layers_is_refused() -> None:
 
 
 def test_it_has_no_auxiliary_head_and_no_paths_to_drop() -> None:
-    with pytest.raises(UserError, match=r"no drop-path, set train\.auxiliary=0 and train\.drop_path=0"):
+    with pytest.raises(UserError, match=r"no auxiliary head, set train\.auxiliary=0"):
         SPACE.network(SIX, generator(), ROW, auxiliary=True)
     child = Child(SPACE, ROW, SIX, generator(1))
     randomness = Randomness(0, FinalTraining.PURPOSES, torch.device("cpu"))

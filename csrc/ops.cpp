@@ -82,7 +82,8 @@ STABLE_TORCH_LIBRARY(enas, m) {
   // softmax [V, H], bias [V]. The program: numbers float64 [D, 3 + A], steps int32 [S, 7], decisions int32 [D, 4 + A],
   // and how many nodes have keys and how many steps queries.
   // choices int64 [n, D] are given rows, or with Gumbel noise [n, D, A] only a shape; active bool [n, D].
-  // -> scores [3, n] (log-probability, entropy, distance of skips from how often they are to be taken), chosen [n, D], saved [n, *] (* is 0 unless kept for backward).
+  // -> scores [3, n] (log-probability, entropy, divergence of skips from their targets), chosen [n, D], saved [n, *] (*
+  // is 0 unless kept for backward).
   m.def(
       "policy(Tensor recurrent, Tensor key, Tensor query, Tensor value, Tensor inputs, Tensor softmax, Tensor bias,"
       " Tensor numbers, Tensor steps, Tensor decisions, int nodes, int queries, Tensor choices, Tensor? active,"

@@ -32,8 +32,8 @@ class Backward : Walk<Team, A> {
   using Base = Walk<Team, A>;
   using typename Base::Place;
   using Base::active, Base::chosen, Base::clear, Base::delta, Base::divergence, Base::in_deltas, Base::in_room;
-  using Base::in_saved, Base::node_of, Base::of_choice, Base::of_state, Base::policy_, Base::room, Base::rows_, Base::saved;
-  using Base::sizes_, Base::team_, Base::totals, Base::wished;
+  using Base::in_saved, Base::node_of, Base::of_choice, Base::of_state, Base::policy_, Base::room, Base::rows_;
+  using Base::saved, Base::sizes_, Base::team_, Base::totals, Base::wished;
 
   ENAS_ON_DEVICE void count_selected(const int32_t* step) {
     team_.once([=, this](int64_t row) {

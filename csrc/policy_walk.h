@@ -62,8 +62,7 @@ class Walk {
     });
   }
 
-  // From how often a skip is to be taken to how often it is, in nats; 0 where nothing is wished. `logs` are the
-  // log-probabilities of no and yes.
+  // How far a skip is from its target: KL(policy || target), 0 without one; `logs` are its log-probabilities.
   ENAS_ON_DEVICE A divergence(int d, const A* logs) const {
     const double target = policy_.number(d)[TARGET];
     if (!(target > 0)) return A(0);
@@ -111,8 +110,8 @@ class Forward : Walk<Team, A> {
   using Base = Walk<Team, A>;
   using typename Base::Place;
   using Base::active, Base::chosen, Base::clear, Base::copy, Base::delta, Base::divergence, Base::in_deltas;
-  using Base::in_room, Base::in_saved, Base::node_of, Base::of_choice, Base::of_state, Base::policy_, Base::room, Base::rows_, Base::saved;
-  using Base::sizes_, Base::team_, Base::totals;
+  using Base::in_room, Base::in_saved, Base::node_of, Base::of_choice, Base::of_state, Base::policy_, Base::room;
+  using Base::rows_, Base::saved, Base::sizes_, Base::team_, Base::totals;
 
   ENAS_ON_DEVICE void advance(int s, bool from_start) {
     const int hidden = sizes_.hidden;

@@ -24,8 +24,7 @@ def compile_program(
     prior: Mapping[str, Sequence[float]],
     skip_target: float = 0.0,
 ) -> Program:
-    """The steps of the LSTM for all decisions in sampling order; see `Controller` for the settings, where
-    `skip_target` is above 0 or 0 for none.
+    """The steps of the LSTM for all decisions in sampling order; see `Controller` for the settings.
 
     A decision takes a step; decisions of one `step` share it. When a node is finished, one more step makes its anchor;
     a node that no decision builds gets its key from a step on the start embedding and a zero anchor, right before it

@@ -50,7 +50,7 @@ class Keys:
     data: Any = group("Which images")
     train: Any = group("How the shared weights are trained", SharedTraining)
     network: SearchNetwork = key(
-        SearchNetwork(), "Size of the supernet; null: layers as many as the space has by itself"
+        SearchNetwork(), "Size of the supernet; layers null: as many as the space has by default"
     )
     epochs: int = key(30, "Passes over the training images")
     batch_size: int = key(64, "Images a training step")

@@ -41,7 +41,7 @@ SUM_RADIUS = 0.1
 
 
 class Part(NamedTuple):
-    """One operation of a node, and what it reads."""
+    """One operation of a node, and what it reads; parts of one name are one operation that reads several sources."""
 
     name: str
     source: str
@@ -104,7 +104,7 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
 
 def _reach(parts: Sequence[Part]) -> float:
     """From the middle of a card to that of its highest chip."""
-    return CHIP_RISE * (len(parts) - 1)
+    return CHIP_RISE * max(0, len({part.name for part in parts}) - 1)
 
 
 @dataclass(frozen=True)
@@ -192,22 +192,25 @@ def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list
 
     x, y = sheet.entry(name)
     reach = _reach(parts)
+    chips: dict[str, list[Part]] = {}
+    for part in parts:
+        chips.setdefault(part.name, []).append(part)
     _rounded(axes, x, y - reach - CARD_BELOW, CARD_WIDTH, 2 * reach + CARD_BELOW + CARD_ABOVE, PAPER, name)
     axes.text(x + 0.1, y + reach + CARD_NAME, name, size=9.5, weight="bold", color=INK, va="center", zorder=5)
-    if len(parts) > 1:
+    if len(chips) > 1:
         ring = Circle((x + CARD_WIDTH, y), SUM_RADIUS, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=5)
         axes.add_patch(ring)
         axes.plot(x + CARD_WIDTH, y, marker="+", color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
 
     # A sum has no order: the operation that reads the higher source stands above, and its lines do not cross.
-    def source_height(part: Part) -> float:
-        return sheet.y[part.source, sheet.column[name] - 1]
+    def source_height(chip: Sequence[Part]) -> float:
+        return max(sheet.y[part.source, sheet.column[name] - 1] for part in chip)
 
     lines = []
-    for place, part in enumerate(sorted(parts, key=source_height, reverse=True)):
-        rise = reach - 2 * CHIP_RISE * place
+    for place, chip in enumerate(sorted(chips.values(), key=source_height, reverse=True)):
+        rise, part = reach - 2 * CHIP_RISE * place, chip[0]
         colour = OPERATION_COLOURS.get(part.operation, OTHER_COLOUR)
-        lines.append(sheet.line(part.source, name, rise, colour, f"{part.source}-{name}.{part.name}"))
+        lines += [sheet.line(each.source, name, rise, colour, f"{each.source}-{name}.{part.name}") for each in chip]
         low = y + rise - CHIP_HEIGHT / 2
         _rounded(axes, x, low, CHIP_WIDTH, CHIP_HEIGHT, colour, f"{name}.{part.name}.{part.operation}")
         label = re.sub(r"(\d)x(\d)", r"\1×\2", part.operation.replace("_", " "))

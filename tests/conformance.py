@@ -8,7 +8,7 @@ from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, assemble
 from enas.estimator import Estimator, Shared
-from enas.space import Cost, Decision, EnasMicro, NasBench201, Network, Scale, SearchSpace
+from enas.space import Chain, Cost, Decision, EnasMicro, NasBench201, Network, Scale, SearchSpace
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -91,10 +91,13 @@ MICRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS cell space, of all sizes and outputs."""
 
-CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201()}
-"""Spaces with networks."""
+CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201(), "chain": Chain(4)}
+"""Spaces with networks that share weights."""
 
-SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, "growing": Growing()}
+SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True)}
+"""Spaces whose tensor shapes depend on the row: each row is trained from scratch."""
+
+SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, **SCRATCH_SPACES, "growing": Growing()}
 """All spaces: those with networks, and one with every kind of decision."""
 
 PUBLISHED_SETTINGS: Mapping[str, Any] = {

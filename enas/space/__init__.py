@@ -11,10 +11,11 @@ from typing import Any
 from enas.architecture import Architecture, Genotype, read_genotype
 from enas.errors import UserError
 from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
+from enas.space.chain import Chain
 from enas.space.enas_micro import EnasMicro
 from enas.space.nasbench201 import NasBench201
 
-SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, NasBench201)}
+SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, NasBench201, Chain)}
 
 
 def build_space(name: str, arguments: Mapping[str, Any]) -> SearchSpace:
@@ -49,6 +50,7 @@ def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
 
 __all__ = [
     "SPACES",
+    "Chain",
     "Cost",
     "Decision",
     "EnasMicro",

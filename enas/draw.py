@@ -55,7 +55,8 @@ class Drawing:
     title     what is drawn: normal cell
     note      a sentence below the title
     inputs    name -> what it is
-    nodes     name -> its parts, whose results it adds; in an order in which each reads what stands before it
+    nodes     name -> its parts, whose results it adds, none where it gives nothing; in an order in which each reads
+              what stands before it
     output    the names it reads, and `combine`, how it joins them
     """
 
@@ -76,12 +77,13 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
     """
     from matplotlib.figure import Figure
 
+    filled = {name: parts for name, parts in drawing.nodes.items() if parts}
     parents: dict[str, list[str]] = {name: [] for name in drawing.inputs}
     parents |= {name: [part.source for part in parts] for name, parts in drawing.nodes.items()}
     parents["output"] = list(drawing.output)
     box = (BOX_HEIGHT / 2 + SPACE, BOX_HEIGHT / 2 + SPACE)
     rooms = dict.fromkeys(parents, box)
-    for name, parts in drawing.nodes.items():
+    for name, parts in filled.items():
         rooms[name] = (_reach(parts) + CARD_BELOW + SPACE, _reach(parts) + CARD_ABOVE + SPACE)
     sheet = _Sheet(arrange(parents, rooms))
     figure = Figure(figsize=(sheet.width, sheet.height), dpi=150, facecolor="white")
@@ -92,7 +94,9 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
     lines: dict[str, list[_Line]] = {source: sheet.trunk(source) for source in parents}
     for name, note in drawing.inputs.items():
         _box(axes, sheet, name, note)
-    for name, parts in drawing.nodes.items():
+    for name in (name for name in drawing.nodes if name not in filled):
+        _box(axes, sheet, name, "nothing", OTHER_COLOUR)
+    for name, parts in filled.items():
         for line in _card(axes, sheet, name, parts):
             lines[line.source].append(line)
     _box(axes, sheet, "output", drawing.combine)
@@ -104,7 +108,7 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
 
 def _reach(parts: Sequence[Part]) -> float:
     """From the middle of a card to that of its highest chip."""
-    return CHIP_RISE * max(0, len({part.name for part in parts}) - 1)
+    return CHIP_RISE * (len({part.name for part in parts}) - 1)
 
 
 @dataclass(frozen=True)
@@ -218,10 +222,10 @@ def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list
     return lines
 
 
-def _box(axes: "Axes", sheet: _Sheet, name: str, note: str) -> None:
-    """Draw an input or the output of the cell."""
+def _box(axes: "Axes", sheet: _Sheet, name: str, note: str, colour: str = INK) -> None:
+    """Draw an input, the output, or a node without operations."""
     x, y = sheet.entry(name)
-    _rounded(axes, x, y - BOX_HEIGHT / 2, BOX_WIDTH, BOX_HEIGHT, INK, name)
+    _rounded(axes, x, y - BOX_HEIGHT / 2, BOX_WIDTH, BOX_HEIGHT, colour, name)
     x += BOX_WIDTH / 2
     axes.text(x, y + 0.09, name, size=9.5, weight="bold", color="white", ha="center", va="center", zorder=5)
     axes.text(x, y - 0.1, note, size=7.5, color="#D5DCE4", ha="center", va="center", zorder=5)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, assemble
 from enas.estimator import Estimator, Shared
-from enas.space import Chain, Cost, Decision, EnasMicro, NasBench201, Network, Scale, SearchSpace
+from enas.space import Chain, Cost, Decision, EnasMicro, Hierarchical, NasBench201, Network, Scale, SearchSpace
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -91,7 +91,13 @@ MICRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS cell space, of all sizes and outputs."""
 
-CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201(), "chain": Chain(4)}
+CELL_SPACES: Mapping[str, SearchSpace] = {
+    **MICRO_SPACES,
+    "nasbench201": NasBench201(),
+    "chain": Chain(4),
+    "hierarchical": Hierarchical(motifs=3, motif_nodes=3, nodes=4),
+    "hierarchical-flat": Hierarchical(motifs=0, nodes=5),
+}
 """Spaces with networks that share weights."""
 
 SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True)}

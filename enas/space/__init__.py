@@ -13,9 +13,10 @@ from enas.errors import UserError
 from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
 from enas.space.chain import Chain
 from enas.space.enas_micro import EnasMicro
+from enas.space.hierarchical import Hierarchical
 from enas.space.nasbench201 import NasBench201
 
-SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, NasBench201, Chain)}
+SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, NasBench201, Chain, Hierarchical)}
 
 
 def build_space(name: str, arguments: Mapping[str, Any]) -> SearchSpace:
@@ -54,6 +55,7 @@ __all__ = [
     "Cost",
     "Decision",
     "EnasMicro",
+    "Hierarchical",
     "NasBench201",
     "Network",
     "Noise",

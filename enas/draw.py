@@ -38,6 +38,7 @@ BOX_WIDTH, BOX_HEIGHT = 1.12, 0.52
 GAP, CLIMB = 0.66, 0.2
 MARGIN, HEADER, SPACE = 0.2, 0.7, 0.14
 SUM_RADIUS = 0.1
+TITLE_LETTER, NOTE_LETTER = 0.12, 0.07  # widths, so that a small graph does not cut its title off
 
 
 class Part(NamedTuple):
@@ -85,11 +86,13 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
     rooms = dict.fromkeys(parents, box)
     for name, parts in filled.items():
         rooms[name] = (_reach(parts) + CARD_BELOW + SPACE, _reach(parts) + CARD_ABOVE + SPACE)
-    sheet = _Sheet(arrange(parents, rooms))
-    figure = Figure(figsize=(sheet.width, sheet.height), dpi=150, facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, sheet.width), ylim=(0, sheet.height))
+    sheet = _Sheet(arrange(parents, rooms, end="output"))
+    title = f"{drawing.title}, {said}"
+    width = max(sheet.width, 2 * MARGIN + TITLE_LETTER * len(title), 2 * MARGIN + NOTE_LETTER * len(drawing.note))
+    figure = Figure(figsize=(width, sheet.height), dpi=150, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, sheet.height))
     axes.set_axis_off()
-    axes.text(MARGIN, sheet.height - 0.32, f"{drawing.title}, {said}", size=13, weight="bold", color=INK, va="center")
+    axes.text(MARGIN, sheet.height - 0.32, title, size=13, weight="bold", color=INK, va="center")
     axes.text(MARGIN, sheet.height - 0.6, drawing.note, size=8.5, color="#52606D", va="center")
     lines: dict[str, list[_Line]] = {source: sheet.trunk(source) for source in parents}
     for name, note in drawing.inputs.items():

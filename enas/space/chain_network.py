@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from enas.kernels import parts
-from enas.space.base import Network, Noise, Output, Scale
-from enas.space.layers import keep, pool, unused
+from enas.kernels import Statistics, parts
+from enas.space.base import Network, Noise, Scale
+from enas.space.childwise import ChildwiseNetwork
+from enas.space.layers import Norms, batch_norm, keep, linear, pool
 from enas.space.rows import he_normal
 
 KERNELS = (1, 3, 5, 7)
@@ -96,13 +97,12 @@ class _Convolutions(nn.Module):
         return list(zip(self.kernels, self.gains, self.biases, strict=True))
 
 
-class ChainNetwork(Network):
+class ChainNetwork(ChildwiseNetwork):
     """Layers of convolution, batch norm and ReLU, `scale.layers` times each; global pool, classifier without bias."""
 
     def __init__(self, scale: Scale, layers: int, routes: Tensor | None, generator: torch.Generator):
-        super().__init__()
+        super().__init__(routes)
         self._scale, self._widest = scale, count_filters(scale, len(FILTERS) - 1)
-        self.register_buffer("routes", routes)
         self.layers = nn.ModuleList()
         if routes is None:
             for place in range(layers):
@@ -134,65 +134,33 @@ class ChainNetwork(Network):
             Block(place * self._widest, count_filters(self._scale, layers[place].filters)) for place in unread(layers)
         ]
 
-    def forward(
-        self,
-        inputs: Tensor,
-        routes: Tensor,
-        state: Tensor | None = None,
-        *,
-        statistics: Mapping[str, Tensor] | None = None,
-        noise: Noise | None = None,
-        collect: bool = False,
-    ) -> Output:
-        if state is not None:
-            raise ValueError("a chain of convolutions has no state")
-        logits: list[Tensor] = []
-        collected: dict[str, list[Tensor]] = {}
-        for child, edges in enumerate(routes.tolist()):
-            given = None if statistics is None else {name: each[child, 0] for name, each in statistics.items()}
-            used: dict[str, Tensor] | None = {} if collect else None
-            image = inputs[child if len(inputs) > 1 else 0]
-            logits.append(self._compute(image, read_layers(edges), given, used, noise))
-            for name, moment in (used or {}).items():
-                collected.setdefault(name, []).append(moment)
-        joined = {name: torch.stack(moments).unsqueeze(1) for name, moments in collected.items()}
-        return Output(torch.stack(logits), None, joined)
-
-    def _compute(
-        self,
-        image: Tensor,
-        layers: Sequence[Layer],
-        given: Mapping[str, Tensor] | None,
-        used: dict[str, Tensor] | None,
-        noise: Noise | None,
-    ) -> Tensor:
-        """One child: image [B, H, W, C] -> logits [B, K]; its statistics [2, C] are put into `used`."""
-        results: list[Tensor] = []
+    def compute(self, inputs: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None) -> Tensor:
+        layers, results = read_layers(routes), list[Tensor]()
         for place, layer in enumerate(layers):
-            x = _concatenate([results[source] for source in layer.sources] or [image], self._kept(place, noise))
+            x = _concatenate([results[source] for source in layer.sources] or [inputs], self._kept(place, noise))
             stride = layer.stride
-            for repeat, (kernel, gain, bias) in enumerate(self._weights(place, layer, layers)):
-                name, filters = f"layer{place}/{repeat}", kernel.shape[-1]
-                z = parts.stored(_convolve(parts.widen(x), kernel, stride), x.dtype)
-                own = None if given is None else given[name][:, :filters]
-                normed, moment = parts.normalise(z, gain, bias, own)
-                if used is not None:
-                    used[name] = torch.cat([moment.tensor(), unused(gain.new_empty(self._widest - filters))], dim=1)
-                x = normed.relu().to(x.dtype)
+            for repeat, weights in enumerate(self._weights(place, layers)):
+                x = norms(f"layer{place}/{repeat}", _convolve, x, *weights, stride).relu()
                 stride = (1, 1)
             results.append(x)
         x = _concatenate([results[place] for place in unread(layers)], None)
-        head: Tensor = self.head
-        if self.routes is None:
-            head = torch.cat([head[block.first : block.first + block.channels] for block in self._loose_blocks(layers)])
-        return pool(x.unsqueeze(0), head.dtype, noise)[0] @ head
+        return linear(pool(x, self.head.dtype, noise), self._head(layers))
 
-    def _weights(self, place: int, layer: Layer, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _weights(self, place: int, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The kernel, gain and bias of each convolution of a layer."""
         convolutions = self.layers[place]
         assert isinstance(convolutions, _Convolutions)
         if self.routes is not None:
             return convolutions.whole()
-        return convolutions.cut(layer, self._blocks(layer, layers), count_filters(self._scale, layer.filters))
+        filters = count_filters(self._scale, layers[place].filters)
+        return convolutions.cut(layers[place], self._blocks(layers[place], layers), filters)
+
+    def _head(self, layers: Sequence[Layer]) -> Tensor:
+        """The classifier [C, K] of a child."""
+        if self.routes is not None:
+            return self.head
+        blocks = self._loose_blocks(layers)
+        return torch.cat([self.head[block.first : block.first + block.channels] for block in blocks])
 
     def _kept(self, place: int, noise: Noise | None) -> Noise | None:
         """The noise of drop-path on the connections into a layer, less of it the earlier the layer."""
@@ -205,34 +173,38 @@ class ChainNetwork(Network):
         assert self.routes is not None
         layers = read_layers(self.routes[0].tolist())
         with torch.no_grad():
-            for place, layer in enumerate(layers):
-                shared = supernet._weights(place, layer, layers)
-                for own, cut in zip(self._weights(place, layer, layers), shared, strict=True):
+            for place in range(len(layers)):
+                for own, cut in zip(self._weights(place, layers), supernet._weights(place, layers), strict=True):
                     for mine, theirs in zip(own, cut, strict=True):
                         mine.copy_(theirs)
-            blocks = self._loose_blocks(layers)
-            self.head.copy_(torch.cat([supernet.head[block.first : block.first + block.channels] for block in blocks]))
+            self.head.copy_(supernet._head(layers))
 
 
 def _concatenate(sources: Sequence[Tensor], noise: Noise | None) -> Tensor:
-    """Concatenate [B, H, W, C] in depth; a smaller one is padded with zeros below and to the right.
+    """Concatenate [1, B, H, W, C] in depth; a smaller one is padded with zeros below and to the right.
 
     `noise` drops connections, image by image, where there are several.
     """
-    height, width = (max(source.shape[axis] for source in sources) for axis in (1, 2))
+    height, width = (max(source.shape[axis] for source in sources) for axis in (2, 3))
     padded = []
     for source in sources:
         if noise is not None and len(sources) > 1:
-            shape = (source.shape[0], 1, 1, 1)
+            shape = (1, source.shape[1], 1, 1, 1)
             source = source * keep(shape, 1 - noise.drop_path, noise.generator, source)
-        missing = (height - source.shape[1], width - source.shape[2])
+        missing = (height - source.shape[2], width - source.shape[3])
         padded.append(functional.pad(source, (0, 0, 0, missing[1], 0, missing[0])) if any(missing) else source)
-    return torch.cat(padded, dim=-1) if len(padded) > 1 else padded[0]
+    return torch.cat(padded, dim=-1)
 
 
-def _convolve(x: Tensor, kernel: Tensor, stride: tuple[int, int]) -> Tensor:
-    """[B, H, W, C], kernel [h, w, C, C'] of odd sides -> [B, ceil(H / stride), ceil(W / stride), C']."""
+def _convolve(
+    x: Tensor, kernel: Tensor, gain: Tensor, bias: Tensor, stride: tuple[int, int], statistics: Tensor | None = None
+) -> tuple[Tensor, Statistics]:
+    """Convolution and batch norm of one child: [1, B, H, W, C] -> [1, B, ceil(H / stride), ceil(W / stride), C'].
+
+    kernel [h, w, C, C'] of odd sides, statistics None or [1, 1, 2, C' or more]: other children may have more filters.
+    """
     weight = kernel.permute(3, 2, 0, 1).contiguous()
     padding = (kernel.shape[0] // 2, kernel.shape[1] // 2)
-    planes = functional.conv2d(x.permute(0, 3, 1, 2), weight, stride=stride, padding=padding)
-    return planes.permute(0, 2, 3, 1)
+    planes = functional.conv2d(parts.widen(x[0]).permute(0, 3, 1, 2), weight, stride=stride, padding=padding)
+    z = planes.permute(0, 2, 3, 1).to(x.dtype).unsqueeze(0)
+    return batch_norm(z, gain, bias, None if statistics is None else statistics[..., : kernel.shape[3]])

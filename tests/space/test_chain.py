@@ -165,15 +165,20 @@ def test_a_child_uses_the_middle_of_the_kernel_the_first_filters_and_the_blocks_
 
 def test_statistics_of_a_child_are_used() -> None:
     supernet = Supernet(SPACE, SCALE, generator(1)).double()
-    rows = SPACE.random(2, generator(2))
+    rows = SPACE.random(4, generator(2))
     given = supernet.statistics([images(batch=8).double()], rows)
-    assert given["layer3/0"].shape == (2, 1, 2, 10)
+    filters = [(4, 6, 8, 10)[row[-4]] for row in rows.tolist()]  # of the last layer
+    assert given["layer3/0"].shape == (4, 1, 2, max(filters))
+    narrow = filters.index(min(filters))
+    assert min(filters) < max(filters)
+    assert given["layer3/0"][narrow, 0, :, min(filters) :].unique(dim=1).flatten().tolist() == [0.0, 1.0]
     whole = images(batch=6, seed=5).double()
     one_by_one = torch.cat([supernet(whole[:, place, None], rows, statistics=given) for place in range(6)], dim=1)
     assert_same(one_by_one, supernet(whole, rows, statistics=given))
     child = supernet.extract(rows[0].tolist()).eval()
-    child.set_statistics({name: value[:1] for name, value in given.items()})
-    assert_same(child(whole[0]), supernet(whole, rows[:1], statistics={name: v[:1] for name, v in given.items()})[0])
+    own = supernet.statistics([images(batch=8).double()], rows[:1])
+    child.set_statistics(own)
+    assert_same(child(whole[0]), supernet(whole, rows[:1], statistics=own)[0])
 
 
 def test_drop_path_drops_connections_of_layers_that_have_several() -> None:

@@ -21,7 +21,7 @@ from enas.strategy import Reinforce, Sampler
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
 
-BOUND = {"operation": 0.44, "source": 1.1}
+BOUND = {"operation": 0.44, "source": 1.1, "skip": 1.5}
 """How far the default controller may lean towards one alternative: conf/strategy/reinforce.yaml."""
 
 
@@ -37,7 +37,7 @@ def find(
     *,
     space: SearchSpace | None = None,
     strategy: Sampler | None = None,
-    layers: int = 3,
+    layers: int | None = None,
     filters: int = 16,
     batch_size: int = 64,
     seed: int = 0,
@@ -47,12 +47,13 @@ def find(
 ) -> Comparison:
     """Search on `data` and write a run directory as enas-search does; returns the best beside the random baseline.
 
-    Raises UserError for a value that is not allowed, and where `run_dir` is not empty.
+    `layers` defaults to the space's own number. Raises UserError for a value that is not allowed, and where `run_dir`
+    is not empty.
     """
     on = torch.device(device)
     data = data.to(on).stored_as(select_precision(precision))
     space = space or EnasMicro()
-    scale = scale_for(data, layers, filters)
+    scale = scale_for(data, space.default_layers if layers is None else layers, filters)
     supernet = Supernet(space, scale, seeded(seed, "weights")).to(on)
     randomness = Randomness(seed, Search.PURPOSES, on)
     training = SharedTraining(supernet, data, randomness, batch_size)

@@ -45,9 +45,9 @@ class Init(Enum):
 
 @dataclass(unsafe_hash=True)
 class SearchNetwork:
-    """The size of the supernet: normal cells (two reduction cells come on top), filters of the first stage."""
+    """The size of the supernet: layers as the space counts them (null: its own number), filters of the first stage."""
 
-    layers: int = 3
+    layers: int | None = None
     filters: int = 16
 
 

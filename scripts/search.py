@@ -50,7 +50,9 @@ class Keys:
     data: Any = group("Which images")
     train: Any = group("How the shared weights are trained", SharedTraining)
     space_file: str | None = key(None, own_space.COMMENT)
-    network: SearchNetwork = key(SearchNetwork(), "Size of the supernet")
+    network: SearchNetwork = key(
+        SearchNetwork(), "Size of the supernet; null: layers as many as the space has by itself"
+    )
     epochs: int = key(30, "Passes over the training images")
     batch_size: int = key(64, "Images a training step")
     updates: int = key(10, "Updates of the strategy after each epoch")
@@ -83,7 +85,8 @@ def search(config: DictConfig) -> float:
     device = machine.prepare(config)
     data = machine.load_data(config, device)
     space = instantiate(config.space)
-    scale = scale_for(data, config.network.layers, config.network.filters)
+    layers = space.default_layers if config.network.layers is None else config.network.layers
+    scale = scale_for(data, layers, config.network.filters)
     supernet = Supernet(space, scale, seeded(config.seed, "weights")).to(device)
     randomness = Randomness(config.seed, Search.PURPOSES, device)
     training = instantiate(config.train, _partial_=True)(

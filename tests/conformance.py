@@ -1,6 +1,7 @@
 """What the conformance suites run over. A new space, strategy or estimator joins its list here and is tested."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,18 @@ from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, assemble
 from enas.estimator import Estimator, Shared
-from enas.space import Chain, Cost, Decision, EnasMicro, Hierarchical, NasBench201, Network, Scale, SearchSpace
+from enas.space import (
+    Chain,
+    Cost,
+    Decision,
+    EnasMacro,
+    EnasMicro,
+    Hierarchical,
+    NasBench201,
+    Network,
+    Scale,
+    SearchSpace,
+)
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -91,8 +103,15 @@ MICRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS cell space, of all sizes and outputs."""
 
+MACRO_SPACES: Mapping[str, SearchSpace] = {
+    "enas_macro-4-concat": EnasMacro(4),
+    "enas_macro-6-sum": EnasMacro(6, "sum", doubling=False),
+}
+"""The ENAS space of whole networks, with both ways to join skips."""
+
 CELL_SPACES: Mapping[str, SearchSpace] = {
     **MICRO_SPACES,
+    **MACRO_SPACES,
     "nasbench201": NasBench201(),
     "chain": Chain(4),
     "hierarchical": Hierarchical(motifs=3, motif_nodes=3, nodes=4),
@@ -131,6 +150,12 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
 
 SCALE = Scale(layers=1, filters=4, height=16, width=16, channels=3, classes=4)
 """Small, and yet every pool sees a border and an inside in every cell."""
+
+
+def scale_of(space: SearchSpace) -> Scale:
+    """SCALE, with as many layers as the space has."""
+    return SCALE if space.own_layers is None else replace(SCALE, layers=space.own_layers)
+
 
 ESTIMATORS: Mapping[str, Callable[[Supernet, DataSet], Estimator]] = {
     "shared": lambda supernet, data: Shared(supernet, data, batch_size=16, images=16, children=4),

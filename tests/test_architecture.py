@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from conformance import CELL_SPACES, SCALE, generator
+from conformance import CELL_SPACES, SCALE, generator, scale_of
 from enas.architecture import Architecture, Estimates
 from enas.errors import UserError
 from enas.space import EnasMicro, SearchSpace, load_genotype
@@ -122,7 +122,7 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize("space", CELL_SPACES.values(), ids=CELL_SPACES)
 def test_what_is_written_is_read(space: SearchSpace, tmp_path: Path) -> None:
     for index, row in enumerate(space.random(5, generator()).tolist()):
-        written = space.genotype(row, SCALE, {"accuracy": 0.25, "error": 0.01}, {"seed": index})
+        written = space.genotype(row, scale_of(space), {"accuracy": 0.25, "error": 0.01}, {"seed": index})
         file = tmp_path / f"{index} é.json"
         written.write(file)
         read, found = load_genotype(file)

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 
 from enas.draw import (
-    OPERATION_COLOURS,
     Drawing,
     Part,
     draw_graph,
@@ -22,6 +21,7 @@ from enas.draw import (
     plot_scatter,
     save_svg,
 )
+from enas.draw_parts import OPERATION_COLOURS
 
 OPERATIONS = list(OPERATION_COLOURS)
 # The published cells of the authors: source, operation, source, operation of each node.

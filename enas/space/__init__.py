@@ -13,11 +13,14 @@ from enas.errors import UserError
 from enas.space import own
 from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
 from enas.space.chain import Chain
+from enas.space.enas_macro import EnasMacro
 from enas.space.enas_micro import EnasMicro
 from enas.space.hierarchical import Hierarchical
 from enas.space.nasbench201 import NasBench201
 
-SPACES: dict[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, NasBench201, Chain, Hierarchical)}
+SPACES: dict[str, type[SearchSpace]] = {
+    space.name: space for space in (EnasMicro, EnasMacro, NasBench201, Chain, Hierarchical)
+}
 _BUILT_IN = frozenset(SPACES)
 
 
@@ -73,6 +76,7 @@ __all__ = [
     "Chain",
     "Cost",
     "Decision",
+    "EnasMacro",
     "EnasMicro",
     "Hierarchical",
     "NasBench201",

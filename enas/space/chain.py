@@ -34,22 +34,23 @@ class Chain(SearchSpace):
     classifier reads all layers that nobody reads. The row holds height, width, filters, [strides,] and a bit for each
     earlier layer, layer by layer.
 
+    layers   the paper starts with 6, the default; the number belongs to the row, so `scale.layers` has to be the same
     strides  whether rows choose strides too; tensor shapes then depend on the row, so that weights cannot be shared
 
-    `scale.layers` is how often each layer is repeated (1 as published): the first repetition reads the sources, the
-    others have as many inputs as filters. `scale.filters` is the smallest number of filters (24 as published).
+    `scale.filters` is the smallest number of filters (24 as published).
     """
 
     name = "chain"
     static = False
 
-    def __init__(self, layers: int = 6, strides: bool = False):
+    def __init__(self, layers: int | None = None, strides: bool = False):
+        layers = 6 if layers is None else layers
         if not isinstance(layers, int) or isinstance(layers, bool) or not 1 <= layers <= MOST_LAYERS:
             raise UserError(f"space.layers={layers}: allowed are 1 to {MOST_LAYERS} layers")
         if not isinstance(strides, bool):
             raise UserError(f"space.strides={strides}: allowed are true and false")
         self.layers, self.strides = layers, strides
-        self.shareable = not strides
+        self.own_layers, self.shareable = layers, not strides
         sizes: list[tuple[str, tuple[int, ...]]] = [("height", KERNELS), ("width", KERNELS)]
         sizes += [("stride_height", STRIDES), ("stride_width", STRIDES)] if strides else []
         sizes += [("filters", FILTERS)]
@@ -63,7 +64,7 @@ class Chain(SearchSpace):
             step = len(decisions)
             for source in range(layer):
                 words = ("absent", f"layer{source}")
-                decisions.append(Decision(f"{owner}/skip{source}", "skip", words, "skip", step, owner))
+                decisions.append(Decision(f"{owner}/skip/layer{source}", "skip", words, "skip", step, owner))
         self.decisions = tuple(decisions)
         self.sampling_order = tuple(range(len(decisions)))
 
@@ -133,6 +134,7 @@ class Chain(SearchSpace):
         return {"chain": Drawing("chain", note, {"image": "what is classified"}, nodes, output, "concat")}
 
     def cost(self, choices: Tensor, scale: Scale) -> Cost:
+        self._check_scale(scale)
         numbers = torch.tensor([count_filters(scale, place) for place in range(len(FILTERS))], device=choices.device)
         routes = self.route(choices).long()
         params = macs = torch.zeros_like(choices[:, 0])
@@ -156,8 +158,8 @@ class Chain(SearchSpace):
             outputs = numbers[place]
             sizes.append(((own[0] + stride[0] - 1) // stride[0], (own[1] + stride[1] - 1) // stride[1]))
             filters.append(outputs)
-            weights = height * width * outputs * (inputs + (scale.layers - 1) * outputs)
-            params = params + weights + 2 * scale.layers * outputs
+            weights = height * width * outputs * inputs
+            params = params + weights + 2 * outputs
             macs = macs + weights * sizes[-1][0] * sizes[-1][1]
         features = (~read * torch.stack(filters, dim=1)).sum(dim=1)
         return Cost(params + features * scale.classes, macs + features * scale.classes)
@@ -169,10 +171,18 @@ class Chain(SearchSpace):
         row: Sequence[int] | None = None,
         auxiliary: bool = False,
     ) -> Network:
+        self._check_scale(scale)
         if auxiliary:
             raise UserError("space chain: its network has no auxiliary head, set train.auxiliary=0")
         routes = None if row is None else self.route(torch.tensor([list(row)]))
-        return ChainNetwork(scale, self.layers, routes, generator)
+        return ChainNetwork(scale, routes, generator)
+
+    def _check_scale(self, scale: Scale) -> None:
+        if scale.layers != self.layers:
+            raise UserError(
+                f"network.layers={scale.layers}: a row of this space chain has {self.layers} layers; "
+                "allowed is that number"
+            )
 
 
 def _names(layer: Layer) -> list[str]:

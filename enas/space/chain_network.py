@@ -32,6 +32,10 @@ class Layer(NamedTuple):
     sources: tuple[int, ...]
 
 
+Weights = tuple[Tensor, Tensor, Tensor]
+"""Kernel [h, w, C, C'], gain and bias [C']."""
+
+
 class Block(NamedTuple):
     """Channels `first` to `first + channels` of a shared tensor, which belong to one source."""
 
@@ -64,58 +68,49 @@ def unread(layers: Sequence[Layer]) -> list[int]:
     return [place for place in range(len(layers)) if place not in read]
 
 
-class _Convolutions(nn.Module):
-    """The convolutions of one layer: kernels [h, w, C, C'], each with a batch norm.
+class _Convolution(nn.Module):
+    """The convolution of one layer and its batch norm: kernel [h, w, C, C'].
 
-    In a supernet they are as large as any child's; a child cuts out its own: the window in the middle, the channels of
-    the sources it reads, the first of the filters.
+    In a supernet it is as large as any child's; a child cuts out its own: the window in the middle, the channels of the
+    sources it reads, the first of the filters.
     """
 
-    def __init__(
-        self, size: tuple[int, int], inputs: int, fan_in: int, outputs: int, repeats: int, generator: torch.Generator
-    ):
+    def __init__(self, size: tuple[int, int], inputs: int, fan_in: int, outputs: int, generator: torch.Generator):
         super().__init__()
-        area = size[0] * size[1]
-        first = he_normal((*size, inputs, outputs), area * fan_in, generator)
-        rest = [he_normal((*size, outputs, outputs), area * outputs, generator) for _ in range(repeats - 1)]
-        self.kernels = nn.ParameterList([first, *rest])
-        self.gains = nn.ParameterList(torch.ones(outputs) for _ in range(repeats))
-        self.biases = nn.ParameterList(torch.zeros(outputs) for _ in range(repeats))
+        self.kernel = he_normal((*size, inputs, outputs), size[0] * size[1] * fan_in, generator)
+        self.gain = nn.Parameter(torch.ones(outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
 
-    def cut(self, layer: Layer, blocks: Sequence[Block], filters: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The kernel, gain and bias of each convolution of a child with this layer, which reads `blocks`."""
-        found = []
-        for kernel, gain, bias in zip(self.kernels, self.gains, self.biases, strict=True):
-            top, left = (kernel.shape[0] - layer.height) // 2, (kernel.shape[1] - layer.width) // 2
-            window = kernel[top : top + layer.height, left : left + layer.width, :, :filters]
-            own = torch.cat([window[:, :, block.first : block.first + block.channels] for block in blocks], dim=2)
-            found.append((own, gain[:filters], bias[:filters]))
-            blocks = [Block(0, filters)]
-        return found
+    def whole(self) -> Weights:
+        return self.kernel, self.gain, self.bias
 
-    def whole(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        return list(zip(self.kernels, self.gains, self.biases, strict=True))
+    def cut(self, layer: Layer, blocks: Sequence[Block], filters: int) -> Weights:
+        """The weights of a child with this layer, which reads `blocks`."""
+        top, left = (self.kernel.shape[0] - layer.height) // 2, (self.kernel.shape[1] - layer.width) // 2
+        window = self.kernel[top : top + layer.height, left : left + layer.width, :, :filters]
+        own = torch.cat([window[:, :, block.first : block.first + block.channels] for block in blocks], dim=2)
+        return own, self.gain[:filters], self.bias[:filters]
 
 
 class ChainNetwork(ChildwiseNetwork):
-    """Layers of convolution, batch norm and ReLU, `scale.layers` times each; global pool, classifier without bias."""
+    """Layers of convolution, batch norm and ReLU; global pool, classifier without bias."""
 
-    def __init__(self, scale: Scale, layers: int, routes: Tensor | None, generator: torch.Generator):
+    def __init__(self, scale: Scale, routes: Tensor | None, generator: torch.Generator):
         super().__init__(routes)
         self._scale, self._widest = scale, count_filters(scale, len(FILTERS) - 1)
         self.layers = nn.ModuleList()
         if routes is None:
-            for place in range(layers):
+            for place in range(scale.layers):
                 inputs, fan_in = scale.channels + place * self._widest, self._widest if place else scale.channels
                 size = (KERNELS[-1], KERNELS[-1])
-                self.layers.append(_Convolutions(size, inputs, fan_in, self._widest, scale.layers, generator))
-            features = layers * self._widest
+                self.layers.append(_Convolution(size, inputs, fan_in, self._widest, generator))
+            features = scale.layers * self._widest
         else:
             own = read_layers(routes[0].tolist())
             for layer in own:
                 inputs = sum(block.channels for block in self._blocks(layer, own))
                 size, filters = (layer.height, layer.width), count_filters(scale, layer.filters)
-                self.layers.append(_Convolutions(size, inputs, inputs, filters, scale.layers, generator))
+                self.layers.append(_Convolution(size, inputs, inputs, filters, generator))
             features = sum(block.channels for block in self._loose_blocks(own))
         self.head = he_normal((features, scale.classes), features, generator)
 
@@ -138,22 +133,18 @@ class ChainNetwork(ChildwiseNetwork):
         layers, results = read_layers(routes), list[Tensor]()
         for place, layer in enumerate(layers):
             x = _concatenate([results[source] for source in layer.sources] or [inputs], self._kept(place, noise))
-            stride = layer.stride
-            for repeat, weights in enumerate(self._weights(place, layers)):
-                x = norms(f"layer{place}/{repeat}", _convolve, x, *weights, stride).relu()
-                stride = (1, 1)
-            results.append(x)
+            weights = self._weights(place, layers)
+            results.append(norms(f"layer{place}", _convolve, x, *weights, layer.stride).relu())
         x = _concatenate([results[place] for place in unread(layers)], None)
         return linear(pool(x, self.head.dtype, noise), self._head(layers))
 
-    def _weights(self, place: int, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The kernel, gain and bias of each convolution of a layer."""
-        convolutions = self.layers[place]
-        assert isinstance(convolutions, _Convolutions)
+    def _weights(self, place: int, layers: Sequence[Layer]) -> Weights:
+        convolution = self.layers[place]
+        assert isinstance(convolution, _Convolution)
         if self.routes is not None:
-            return convolutions.whole()
+            return convolution.whole()
         filters = count_filters(self._scale, layers[place].filters)
-        return convolutions.cut(layers[place], self._blocks(layers[place], layers), filters)
+        return convolution.cut(layers[place], self._blocks(layers[place], layers), filters)
 
     def _head(self, layers: Sequence[Layer]) -> Tensor:
         """The classifier [C, K] of a child."""
@@ -175,8 +166,7 @@ class ChainNetwork(ChildwiseNetwork):
         with torch.no_grad():
             for place in range(len(layers)):
                 for own, cut in zip(self._weights(place, layers), supernet._weights(place, layers), strict=True):
-                    for mine, theirs in zip(own, cut, strict=True):
-                        mine.copy_(theirs)
+                    own.copy_(cut)
             self.head.copy_(supernet._head(layers))
 
 

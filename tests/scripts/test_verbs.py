@@ -153,7 +153,8 @@ def test_no_data_set_lacks_its_choice() -> None:
 def build_search(config: DictConfig) -> Search:
     """What the command builds before it starts."""
     data, space = instantiate(config.data), instantiate(config.space)
-    scale = scale_for(data, config.network.layers, config.network.filters)
+    layers = space.default_layers if config.network.layers is None else config.network.layers
+    scale = scale_for(data, layers, config.network.filters)
     supernet = Supernet(space, scale, seeded(config.seed, "weights"))
     randomness = Randomness(config.seed, Search.PURPOSES, CPU)
     shared = instantiate(config.train, _partial_=True)(

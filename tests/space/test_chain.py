@@ -1,5 +1,6 @@
 """Chains: the published repair rules, the shared weights' blocks, costs, and rows whose shapes depend on them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from conformance import SCALE, generator, images
+from conformance import generator, images, scale_of
 from enas.errors import UserError
 from enas.space import Chain, Noise, Scale
 from enas.space.chain_network import ChainNetwork
@@ -16,7 +17,9 @@ from enas.supernet import Child, Supernet
 from tolerances import assert_same
 
 SPACE = Chain(4)
-TWICE = Scale(layers=2, filters=3, height=9, width=7, channels=1, classes=3)
+SCALE = scale_of(SPACE)
+FIVE = scale_of(Chain(5))
+ODD = Scale(layers=5, filters=3, height=9, width=7, channels=1, classes=3)
 
 
 def row_of(space: Chain, **choices: str) -> list[int]:
@@ -34,7 +37,7 @@ def test_the_published_alternatives() -> None:
         ("layer1/stride_height", ("1", "2", "3")),
         ("layer1/stride_width", ("1", "2", "3")),
         ("layer1/filters", ("24", "36", "48", "64")),
-        ("layer1/skip0", ("absent", "layer0")),
+        ("layer1/skip/layer0", ("absent", "layer0")),
     ]
     assert len(Chain().decisions) == 6 * 3 + 15
 
@@ -54,7 +57,7 @@ def test_arguments_that_are_not_allowed(arguments: dict[str, Any], said: str) ->
 
 
 def test_a_layer_without_input_reads_the_image_and_what_nobody_reads_is_the_output() -> None:
-    row = row_of(SPACE, layer2_skip0="layer0", layer3_skip0="layer0", layer3_skip2="layer2")
+    row = row_of(SPACE, layer2_skip_layer0="layer0", layer3_skip_layer0="layer0", layer3_skip_layer2="layer2")
     graph = SPACE.describe(row)
     assert [layer["inputs"] for layer in graph["layers"]] == [["image"], ["image"], ["layer0"], ["layer0", "layer2"]]
     assert graph["output"] == ["layer1", "layer3"]
@@ -79,18 +82,14 @@ def by_hand(child: Child, row: list[int], x: Tensor) -> Tensor:
 
     graph = space.describe(row)
     for layer, own in zip(graph["layers"], network.layers, strict=True):
-        y, stride = joined(layer["inputs"]), layer.get("strides", [1, 1])
-        for kernel, gain, bias in zip(own.kernels, own.gains, own.biases, strict=True):
-            assert kernel.shape[:2] == (layer["height"], layer["width"])
-            padding = (layer["height"] // 2, layer["width"] // 2)
-            y = functional.conv2d(y, kernel.permute(3, 2, 0, 1), stride=stride, padding=padding)
-            y = functional.batch_norm(y, None, None, gain, bias, training=True).relu()
-            stride = [1, 1]
-        results[layer["name"]] = y
+        assert own.kernel.shape[:2] == (layer["height"], layer["width"])
+        padding, stride = (layer["height"] // 2, layer["width"] // 2), layer.get("strides", [1, 1])
+        y = functional.conv2d(joined(layer["inputs"]), own.kernel.permute(3, 2, 0, 1), stride=stride, padding=padding)
+        results[layer["name"]] = functional.batch_norm(y, None, None, own.gain, own.bias, training=True).relu()
     return joined(graph["output"]).mean(dim=(2, 3)) @ network.head
 
 
-@pytest.mark.parametrize("scale", [SCALE, TWICE])
+@pytest.mark.parametrize("scale", [FIVE, ODD])
 @pytest.mark.parametrize("space", [Chain(5), Chain(5, strides=True)], ids=["plain", "strides"])
 def test_a_child_computes_what_its_graph_says(space: Chain, scale: Scale) -> None:
     for row in space.random(6, generator()).tolist():
@@ -108,7 +107,7 @@ def counted(space: Chain, row: list[int], scale: Scale) -> tuple[int, int]:
     return sum(parameter.numel() for parameter in child.parameters()), counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("scale", [SCALE, TWICE])
+@pytest.mark.parametrize("scale", [FIVE, ODD])
 @pytest.mark.parametrize("space", [Chain(5), Chain(5, strides=True)], ids=["plain", "strides"])
 def test_the_cost_is_that_of_the_network(space: Chain, scale: Scale) -> None:
     rows = space.random(6, generator())
@@ -125,12 +124,18 @@ def test_the_cost_of_one_layer_at_the_published_scale() -> None:
     assert int(cost.macs) == 3 * 5 * 3 * 36 * 32 * 32 + 36 * 10
 
 
-def test_a_path_with_repeated_layers_equals_the_extracted_child() -> None:
-    supernet = Supernet(SPACE, TWICE, generator(1)).double()
-    rows = SPACE.random(4, generator(2))
-    inputs = images(batch=2, scale=TWICE).double()
+def test_a_path_equals_the_extracted_child_at_an_odd_size() -> None:
+    supernet = Supernet(Chain(5), ODD, generator(1)).double()
+    rows = Chain(5).random(4, generator(2))
+    inputs = images(batch=2, scale=ODD).double()
     for row, expected in zip(rows.tolist(), supernet(inputs, rows), strict=True):
         assert_same(supernet.extract(row)(inputs[0]), expected)
+
+
+def test_the_number_of_layers_belongs_to_the_row() -> None:
+    for layers in (1, 5):
+        with pytest.raises(UserError, match=f"network.layers={layers}: a row of this space chain has 4 layers"):
+            Supernet(SPACE, replace(SCALE, layers=layers), generator())
 
 
 def test_a_child_alone_and_among_others_has_the_same_bits() -> None:
@@ -149,13 +154,13 @@ def test_a_child_uses_the_middle_of_the_kernel_the_first_filters_and_the_blocks_
         layer2_filters="48",
         layer3_height="3",
         layer3_width="5",
-        layer3_skip0="layer0",
-        layer3_skip2="layer2",
+        layer3_skip_layer0="layer0",
+        layer3_skip_layer2="layer2",
     )
     supernet(images(), torch.tensor([row])).square().sum().backward()
     network = supernet.network
     assert isinstance(network, ChainNetwork)
-    gradient = network.layers[3].kernels[0].grad
+    gradient = network.layers[3].kernel.grad
     used = torch.zeros(7, 7, SCALE.channels + 3 * 10, 10)
     assert gradient.shape == used.shape  # 64 filters at the published scale are 10 at this one
     used[2:5, 1:6, SCALE.channels : SCALE.channels + 6, :4] = 1  # layer0 has 6 filters
@@ -168,10 +173,10 @@ def test_statistics_of_a_child_are_used() -> None:
     rows = SPACE.random(4, generator(2))
     given = supernet.statistics([images(batch=8).double()], rows)
     filters = [(4, 6, 8, 10)[row[-4]] for row in rows.tolist()]  # of the last layer
-    assert given["layer3/0"].shape == (4, 1, 2, max(filters))
+    assert given["layer3"].shape == (4, 1, 2, max(filters))
     narrow = filters.index(min(filters))
     assert min(filters) < max(filters)
-    assert given["layer3/0"][narrow, 0, :, min(filters) :].unique(dim=1).flatten().tolist() == [0.0, 1.0]
+    assert given["layer3"][narrow, 0, :, min(filters) :].unique(dim=1).flatten().tolist() == [0.0, 1.0]
     whole = images(batch=6, seed=5).double()
     one_by_one = torch.cat([supernet(whole[:, place, None], rows, statistics=given) for place in range(6)], dim=1)
     assert_same(one_by_one, supernet(whole, rows, statistics=given))
@@ -182,8 +187,8 @@ def test_statistics_of_a_child_are_used() -> None:
 
 
 def test_drop_path_drops_connections_of_layers_that_have_several() -> None:
-    several = row_of(SPACE, layer2_skip0="layer0", layer2_skip1="layer1")
-    for row, dropped in ((several, True), (row_of(SPACE, layer1_skip0="layer0"), False)):
+    several = row_of(SPACE, layer2_skip_layer0="layer0", layer2_skip_layer1="layer1")
+    for row, dropped in ((several, True), (row_of(SPACE, layer1_skip_layer0="layer0"), False)):
         network = SPACE.network(SCALE, generator(1), row)
         assert network.routes is not None
         noise = Noise(generator(5), drop_path=0.5)

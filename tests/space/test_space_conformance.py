@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 import torch
 
-from conformance import CELL_SPACES, SCALE, SCRATCH_SPACES, SPACES, generator, images
+from conformance import CELL_SPACES, SCALE, SCRATCH_SPACES, SPACES, generator, images, scale_of
 from enas.api import scale_for
 from enas.data import digits
 from enas.draw import draw_graph
@@ -211,7 +211,7 @@ def test_routes_have_their_shape_and_are_gathers(space: SearchSpace) -> None:
 
 @cell_spaces
 def test_a_path_equals_the_extracted_child(space: SearchSpace) -> None:
-    supernet = Supernet(space, SCALE, generator(1)).double()
+    supernet = Supernet(space, scale_of(space), generator(1)).double()
     rows = space.random(4, generator(2))
     inputs = images(batch=2).double()
     logits = supernet(inputs, rows)
@@ -223,8 +223,8 @@ def test_a_path_equals_the_extracted_child(space: SearchSpace) -> None:
 @network_spaces
 def test_cost_is_positive_and_grows_with_the_scale(space: SearchSpace) -> None:
     rows = space.random(20, generator())
-    small = space.cost(rows, SCALE)
-    large = space.cost(rows, replace(SCALE, filters=2 * SCALE.filters))
+    small = space.cost(rows, scale_of(space))
+    large = space.cost(rows, replace(scale_of(space), filters=2 * SCALE.filters))
     assert small.params.dtype == small.macs.dtype == torch.int64
     assert (small.params > 0).all()
     for little, much in zip(small, large, strict=True):
@@ -258,9 +258,9 @@ def test_a_space_that_cannot_share_weights_is_refused_by_a_supernet_and_trains_f
     space: SearchSpace, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=f"space {space.name} cannot share weights"):
-        Supernet(space, SCALE, generator())
+        Supernet(space, scale_of(space), generator())
     data, row = digits(), space.random(1, generator(1))[0].tolist()
-    scale = scale_for(data, layers=1, filters=8)
+    scale = scale_for(data, space.default_layers, filters=8)
     child = Child(space, row, scale, generator(2))
     cost = space.cost(torch.tensor([row]), scale)
     assert sum(parameter.numel() for parameter in child.parameters()) == int(cost.params)

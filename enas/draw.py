@@ -19,12 +19,14 @@ from enas.draw_parts import (
     INK,
     LINE,
     MARGIN,
+    OTHER_COLOUR,
     PAPER,
     colour_of,
     draw_box,
     draw_chip,
     draw_rounded,
     open_sheet,
+    width_of,
 )
 from enas.files import written_whole
 from enas.layout import Layout, arrange
@@ -42,7 +44,7 @@ SUM_RADIUS = 0.1
 
 
 class Part(NamedTuple):
-    """One operation of a node, and what it reads."""
+    """One operation of a node, and what it reads; parts of one name are one operation that reads several sources."""
 
     name: str
     source: str
@@ -56,7 +58,8 @@ class Drawing:
     title     what is drawn: normal cell
     note      a sentence below the title
     inputs    name -> what it is
-    nodes     name -> its parts, whose results it adds; in an order in which each reads what stands before it
+    nodes     name -> its parts, whose results it adds, none where it gives nothing; in an order in which each reads
+              what stands before it
     output    the names it reads, and `combine`, how it joins them
     joins     name -> what its result is joined with, beside what its parts read; for a chain of nodes of one part each
     halved    the nodes of a chain after which all is halved
@@ -81,19 +84,24 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
     """
     if drawing.joins is not None:
         return draw_chain(drawing, said)
+    filled = {name: parts for name, parts in drawing.nodes.items() if parts}
     parents: dict[str, list[str]] = {name: [] for name in drawing.inputs}
     parents |= {name: [part.source for part in parts] for name, parts in drawing.nodes.items()}
     parents["output"] = list(drawing.output)
     box = (BOX_HEIGHT / 2 + SPACE, BOX_HEIGHT / 2 + SPACE)
     rooms = dict.fromkeys(parents, box)
-    for name, parts in drawing.nodes.items():
+    for name, parts in filled.items():
         rooms[name] = (_reach(parts) + CARD_BELOW + SPACE, _reach(parts) + CARD_ABOVE + SPACE)
-    sheet = _Sheet(arrange(parents, rooms))
-    figure, axes = open_sheet(sheet.width, sheet.height, f"{drawing.title}, {said}", drawing.note)
+    sheet = _Sheet(arrange(parents, rooms, end="output"))
+    title = f"{drawing.title}, {said}"
+    width = max(sheet.width, width_of(title, drawing.note))
+    figure, axes = open_sheet(width, sheet.height, title, drawing.note)
     lines: dict[str, list[_Line]] = {source: sheet.trunk(source) for source in parents}
     for name, note in drawing.inputs.items():
         draw_box(axes, *sheet.entry(name), name, note)
-    for name, parts in drawing.nodes.items():
+    for name in (name for name in drawing.nodes if name not in filled):
+        draw_box(axes, *sheet.entry(name), name, "nothing", OTHER_COLOUR)
+    for name, parts in filled.items():
         for line in _card(axes, sheet, name, parts):
             lines[line.source].append(line)
     draw_box(axes, *sheet.entry("output"), "output", drawing.combine)
@@ -105,7 +113,7 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
 
 def _reach(parts: Sequence[Part]) -> float:
     """From the middle of a card to that of its highest chip."""
-    return CHIP_RISE * (len(parts) - 1)
+    return CHIP_RISE * (len({part.name for part in parts}) - 1)
 
 
 @dataclass(frozen=True)
@@ -186,23 +194,25 @@ def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list
 
     x, y = sheet.entry(name)
     reach = _reach(parts)
+    chips: dict[str, list[Part]] = {}
+    for part in parts:
+        chips.setdefault(part.name, []).append(part)
     draw_rounded(axes, x, y - reach - CARD_BELOW, CARD_WIDTH, 2 * reach + CARD_BELOW + CARD_ABOVE, PAPER, name)
     axes.text(x + 0.1, y + reach + CARD_NAME, name, size=9.5, weight="bold", color=INK, va="center", zorder=5)
-    if len(parts) > 1:
+    if len(chips) > 1:
         ring = Circle((x + CARD_WIDTH, y), SUM_RADIUS, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=5)
         axes.add_patch(ring)
         axes.plot(x + CARD_WIDTH, y, marker="+", color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
 
     # A sum has no order: the operation that reads the higher source stands above, and its lines do not cross.
-    def source_height(part: Part) -> float:
-        return sheet.y[part.source, sheet.column[name] - 1]
+    def source_height(chip: Sequence[Part]) -> float:
+        return max(sheet.y[part.source, sheet.column[name] - 1] for part in chip)
 
     lines = []
-    for place, part in enumerate(sorted(parts, key=source_height, reverse=True)):
-        rise = reach - 2 * CHIP_RISE * place
-        lines.append(
-            sheet.line(part.source, name, rise, colour_of(part.operation), f"{part.source}-{name}.{part.name}")
-        )
+    for place, chip in enumerate(sorted(chips.values(), key=source_height, reverse=True)):
+        rise, part = reach - 2 * CHIP_RISE * place, chip[0]
+        colour = colour_of(part.operation)
+        lines += [sheet.line(each.source, name, rise, colour, f"{each.source}-{name}.{part.name}") for each in chip]
         draw_chip(axes, x, y + rise, part.operation, f"{name}.{part.name}.{part.operation}")
     return lines
 

@@ -25,6 +25,12 @@ OTHER_COLOUR = "#52606D"
 CHIP_WIDTH, CHIP_HEIGHT = 1.32, 0.27
 BOX_WIDTH, BOX_HEIGHT = 1.12, 0.52
 MARGIN = 0.2
+TITLE_LETTER, NOTE_LETTER = 0.12, 0.07
+
+
+def width_of(title: str, note: str) -> float:
+    """The width of a sheet that cuts neither off."""
+    return 2 * MARGIN + max(TITLE_LETTER * len(title), NOTE_LETTER * len(note))
 
 
 def open_sheet(width: float, height: float, title: str, note: str) -> tuple[Figure, Axes]:
@@ -59,9 +65,9 @@ def draw_chip(axes: Axes, x: float, y: float, operation: str, gid: str) -> None:
     axes.text(x + CHIP_WIDTH / 2, y, label, size=9, color="white", ha="center", va="center", zorder=5)
 
 
-def draw_box(axes: Axes, x: float, y: float, name: str, note: str) -> None:
-    """An input or the output of a graph; x is its left edge, y its middle."""
-    draw_rounded(axes, x, y - BOX_HEIGHT / 2, BOX_WIDTH, BOX_HEIGHT, INK, name)
+def draw_box(axes: Axes, x: float, y: float, name: str, note: str, colour: str = INK) -> None:
+    """An input, the output, or a node without operations; x is its left edge, y its middle."""
+    draw_rounded(axes, x, y - BOX_HEIGHT / 2, BOX_WIDTH, BOX_HEIGHT, colour, name)
     x += BOX_WIDTH / 2
     axes.text(x, y + 0.09, name, size=9.5, weight="bold", color="white", ha="center", va="center", zorder=5)
     axes.text(x, y - 0.1, note, size=7.5, color="#D5DCE4", ha="center", va="center", zorder=5)

@@ -22,7 +22,7 @@ from enas.strategy import Sampler, propose
 from enas.supernet import Supernet
 from enas.train import SharedTraining
 
-from . import configuration, machine, profiling
+from . import configuration, machine, own_space, profiling
 from .configuration import Verb, group, key
 from .keys import Graph, Kernels, Limit, Objective, Precision, SearchNetwork
 
@@ -49,6 +49,7 @@ class Keys:
     estimator: Any = group("How good a row is", Estimator)
     data: Any = group("Which images")
     train: Any = group("How the shared weights are trained", SharedTraining)
+    space_file: str | None = key(None, own_space.COMMENT)
     network: SearchNetwork = key(
         SearchNetwork(), "Size of the supernet; layers null: as many as the space has by default"
     )
@@ -126,13 +127,14 @@ def search(config: DictConfig) -> float:
         except KeyboardInterrupt:
             print(
                 f"stopped; the best so far is in {run_dir / 'genotype.json'}; go on with: "
-                + shlex.join(["enas-search", f"resume={run_dir}"])
+                + shlex.join(["enas-search", f"resume={run_dir}", *own_space.typed(config)])
             )
             raise
     best = comparison.best
     print(space.text(best.choices[0].tolist()))
     print(comparison.text(objective))
-    print(f"written to {run_dir}; train it with: {shlex.join(['enas-train', f'genotype={run_dir}/genotype.json'])}")
+    command = shlex.join(["enas-train", f"genotype={run_dir}/genotype.json", *own_space.typed(config)])
+    print(f"written to {run_dir}; train it with: {command}")
     return float(best.value[0])
 
 
@@ -148,7 +150,7 @@ VERB = Verb(
     schema=Keys,
     task=search,
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
-    paths=("data.root", "run_dir", "resume"),
+    paths=("space_file", "data.root", "run_dir", "resume"),
     mappings=("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior"),
     resume_free=("device", "graph", "progress", "log_every", "draw_every"),
     resume_growing=("epochs",),

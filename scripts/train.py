@@ -18,7 +18,7 @@ from enas.randomness import seeded
 from enas.space import load_genotype
 from enas.supernet import Child, load_child
 
-from . import configuration, machine, profiling
+from . import configuration, machine, own_space, profiling
 from .configuration import Verb, group, key
 from .keys import Init, Kernels, Network, Precision
 from .training import builds_auxiliary, table, train_child
@@ -31,6 +31,7 @@ class Keys:
     data: Any = group("Which images")
     train: Any = group("How the network is trained", FinalTraining)
     genotype: str = key(MISSING, "The genotype.json of the architecture")
+    space_file: str | None = key(None, own_space.COMMENT)
     network: Network = key(Network(), "Size of the network; null: as in the search")
     init: Init = key(Init.scratch, "Starting weights; shared: those the child had in the search")
     n_random: int = key(0, "Random architectures trained by the same recipe, for comparison")
@@ -75,7 +76,7 @@ def train(config: DictConfig) -> float:
         try:
             results[name] = train_child(config, child.to(device), data, name, folder, origin)
         except KeyboardInterrupt:
-            print(f"stopped; go on with: {shlex.join(['enas-train', f'resume={run_dir}'])}")
+            print(f"stopped; go on with: {shlex.join(['enas-train', f'resume={run_dir}', *own_space.typed(config)])}")
             raise
     write_json(run_dir / "run.json", {**origin, "name": "found", "finished": True, "results": results})
     print(table(results))
@@ -104,7 +105,7 @@ VERB = Verb(
     schema=Keys,
     task=train,
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
-    paths=("genotype", "data.root", "run_dir", "resume"),
+    paths=("genotype", "space_file", "data.root", "run_dir", "resume"),
     resume_free=("device", "progress"),
 )
 

@@ -9,7 +9,18 @@ from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, assemble
 from enas.estimator import Estimator, Shared
-from enas.space import Cost, Decision, EnasMacro, EnasMicro, NasBench201, Network, Scale, SearchSpace
+from enas.space import (
+    Chain,
+    Cost,
+    Decision,
+    EnasMacro,
+    EnasMicro,
+    Hierarchical,
+    NasBench201,
+    Network,
+    Scale,
+    SearchSpace,
+)
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -98,10 +109,20 @@ MACRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS space of whole networks, with both ways to join skips."""
 
-CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, **MACRO_SPACES, "nasbench201": NasBench201()}
-"""Spaces with networks."""
+CELL_SPACES: Mapping[str, SearchSpace] = {
+    **MICRO_SPACES,
+    **MACRO_SPACES,
+    "nasbench201": NasBench201(),
+    "chain": Chain(4),
+    "hierarchical": Hierarchical(motifs=3, motif_nodes=3, nodes=4),
+    "hierarchical-flat": Hierarchical(motifs=0, nodes=5),
+}
+"""Spaces with networks that share weights."""
 
-SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, "growing": Growing()}
+SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True)}
+"""Spaces whose tensor shapes depend on the row: each row is trained from scratch."""
+
+SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, **SCRATCH_SPACES, "growing": Growing()}
 """All spaces: those with networks, and one with every kind of decision."""
 
 PUBLISHED_SETTINGS: Mapping[str, Any] = {

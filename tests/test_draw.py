@@ -105,6 +105,23 @@ def test_every_node_operation_and_edge_is_drawn(row: list[int]) -> None:
     assert {name for name in identifiers(drawn(row)) if not name.endswith("-trunk")} == expected
 
 
+def test_one_operation_may_read_several_sources_and_a_node_may_have_none() -> None:
+    parts = [Part("convolution", source, "conv_3x3") for source in ("image", "empty")]
+    nodes = {"empty": [], "layer": parts}
+    figure = draw_graph(Drawing("A chain", "", {"image": "read"}, nodes, ["layer"], "as it is"), "drawn")
+    assert {name for name in identifiers(figure) if not name.endswith("-trunk")} == {
+        "image",
+        "empty",
+        "layer",
+        "layer.convolution.conv_3x3",
+        "image-layer.convolution",
+        "empty-layer.convolution",
+        "layer-output",
+        "output",
+    }
+    assert not any(isinstance(patch, Circle) for patch in figure.axes[0].patches)  # nothing is added
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_lines_start_at_their_source_and_end_at_their_operation(row: list[int]) -> None:
     figure = drawn(row)

@@ -10,18 +10,41 @@ from typing import Any
 
 from enas.architecture import Architecture, Genotype, read_genotype
 from enas.errors import UserError
+from enas.space import own
 from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
+from enas.space.chain import Chain
 from enas.space.enas_macro import EnasMacro
 from enas.space.enas_micro import EnasMicro
+from enas.space.hierarchical import Hierarchical
 from enas.space.nasbench201 import NasBench201
 
-SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, EnasMacro, NasBench201)}
+SPACES: dict[str, type[SearchSpace]] = {
+    space.name: space for space in (EnasMicro, EnasMacro, NasBench201, Chain, Hierarchical)
+}
+_BUILT_IN = frozenset(SPACES)
+
+
+def register(space: type[SearchSpace]) -> type[SearchSpace]:
+    """Add a space of your own to SPACES, so that a genotype can name it; also a decorator of its class.
+
+    Raises UserError where its name is none, or one of the spaces that are built in.
+    """
+    name = own.check_name(space)
+    if name in _BUILT_IN:
+        raise UserError(f"{space.__name__}.name={name}: a built-in space has this name; choose another")
+    SPACES[name] = space
+    return space
+
+
+def load_space_file(path: Path) -> type[SearchSpace]:
+    """Run the Python file of a space of your own and register what it defines; see `own.load_class`."""
+    return register(own.load_class(path))
 
 
 def build_space(name: str, arguments: Mapping[str, Any]) -> SearchSpace:
     """The space called `name`. Raises UserError for an unknown space, an unknown argument or a value it refuses."""
     if name not in SPACES:
-        raise UserError(f"space {name!r} is unknown; allowed are {', '.join(SPACES)}")
+        raise UserError(f"space {name!r} is unknown, allowed are {', '.join(SPACES)}; space_file=FILE adds your own")
     allowed = list(inspect.signature(SPACES[name]).parameters)
     for key in arguments:
         if key not in allowed:
@@ -50,10 +73,12 @@ def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
 
 __all__ = [
     "SPACES",
+    "Chain",
     "Cost",
     "Decision",
     "EnasMacro",
     "EnasMicro",
+    "Hierarchical",
     "NasBench201",
     "Network",
     "Noise",
@@ -62,4 +87,6 @@ __all__ = [
     "SearchSpace",
     "build_space",
     "load_genotype",
+    "load_space_file",
+    "register",
 ]

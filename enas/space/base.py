@@ -135,8 +135,8 @@ class SearchSpace(ABC):
     """A list of decisions and their meaning. Functions on rows take and give int64 `[n, D]` on any device."""
 
     name: ClassVar[str]
-    shareable: ClassVar[bool] = True
-    """Whether one supernet can hold every row; False where tensor shapes depend on the row."""
+    shareable: bool = True
+    """Whether one supernet can hold every row; False where tensor shapes depend on the row. Arguments may decide."""
     static: ClassVar[bool] = True
     """Whether its networks read routes on the device alone, so that one captured step serves any row."""
     conditional: ClassVar[bool] = False

@@ -92,6 +92,41 @@ def wide_convolution_norm(
     return _each(x, convolve, gain, bias, statistics)
 
 
+def separable_norm(
+    x: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    statistics: Tensor | None = None,
+    stride: int = 1,
+) -> tuple[Tensor, Statistics]:
+    """ReLU, separable k x k convolution and batch norm: [M, B, H, W, C] -> [M, B, ceil(H/stride), ceil(W/stride), C'].
+
+    depthwise [k, k, C], pointwise [C, C'], gain and bias [C'], statistics None or [M, 1, 2, C'], stride 1 or 2.
+    """
+    z, _ = kernels.sepconv_half(x, None, depthwise, pointwise, stride)
+    return batch_norm(z, gain, bias, statistics)
+
+
+def depthwise_norm(
+    x: Tensor, depthwise: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None = None
+) -> tuple[Tensor, Statistics]:
+    """ReLU, depthwise k x k convolution and batch norm: [M, B, H, W, C] -> the same shape.
+
+    depthwise [k, k, C], gain and bias [C], statistics None or [M, 1, 2, C].
+    """
+    weight = depthwise.permute(2, 0, 1).unsqueeze(1)
+
+    def convolve(child: Tensor) -> Tensor:
+        planes = child.relu().permute(0, 3, 1, 2)
+        return functional.conv2d(planes, weight, padding=weight.shape[2] // 2, groups=weight.shape[0]).permute(
+            0, 2, 3, 1
+        )
+
+    return _each(x, convolve, gain, bias, statistics)
+
+
 def reduction_norm(
     x: Tensor, weight: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None = None
 ) -> tuple[Tensor, Statistics]:

@@ -26,7 +26,7 @@ from enas.randomness import Randomness, seeded
 from enas.record import load_checkpoint
 from enas.scripts import configuration, recipes, training
 from enas.search import Search
-from enas.space import EnasMacro, EnasMicro, NasBench201, load_genotype
+from enas.space import SPACES, EnasMicro, load_genotype
 from enas.strategy import Random, Reinforce
 from enas.supernet import Child, Supernet, load_child
 
@@ -181,13 +181,7 @@ def test_every_choice_of_a_search_can_be_built(group: str, option: str, roots: d
     config = composed("search", f"{group}={option}", *size)
     space, strategy, estimator, shared = build_search(config)  # type: ignore[misc]
     built = {"space": space, "strategy": strategy, "estimator": estimator, "train": shared}[group]
-    expected = {
-        "enas_macro": EnasMacro,
-        "enas_micro": EnasMicro,
-        "nasbench201": NasBench201,
-        "random": Random,
-        "reinforce": Reinforce,
-    }
+    expected = {**SPACES, "random": Random, "reinforce": Reinforce}
     if group in ("space", "strategy"):
         assert type(built) is expected[option]
     rows = strategy.ask(2, seeded(0, "rows"))

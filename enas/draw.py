@@ -57,6 +57,7 @@ class Drawing:
     inputs    name -> what it is
     nodes     name -> its parts, whose results it adds; in an order in which each reads what stands before it
     output    the names it reads, and `combine`, how it joins them
+    concatenated  the nodes that do not add their results but put them side by side
     """
 
     title: str
@@ -65,6 +66,7 @@ class Drawing:
     nodes: Mapping[str, Sequence[Part]]
     output: Sequence[str]
     combine: str
+    concatenated: frozenset[str] = frozenset()
 
 
 def draw_graph(drawing: Drawing, said: str) -> "Figure":
@@ -93,7 +95,7 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
     for name, note in drawing.inputs.items():
         _box(axes, sheet, name, note)
     for name, parts in drawing.nodes.items():
-        for line in _card(axes, sheet, name, parts):
+        for line in _card(axes, sheet, name, parts, name in drawing.concatenated):
             lines[line.source].append(line)
     _box(axes, sheet, "output", drawing.combine)
     lines["output"] = [sheet.line(source, "output", 0, LINE, f"{source}-output") for source in parents["output"]]
@@ -186,8 +188,8 @@ def _rounded(axes: "Axes", x: float, low: float, width: float, height: float, co
     axes.add_patch(FancyBboxPatch((x, low), width, height, style, facecolor=colour, linewidth=0, zorder=3, gid=gid))
 
 
-def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list[_Line]:
-    """Draw a node: its name, its operations and, at its right edge, their sum; give its lines."""
+def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part], concatenated: bool) -> list[_Line]:
+    """Draw a node: its name, its operations and, at its right edge, how they are joined; give its lines."""
     from matplotlib.patches import Circle
 
     x, y = sheet.entry(name)
@@ -197,7 +199,10 @@ def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list
     if len(parts) > 1:
         ring = Circle((x + CARD_WIDTH, y), SUM_RADIUS, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=5)
         axes.add_patch(ring)
-        axes.plot(x + CARD_WIDTH, y, marker="+", color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
+        marks = [("+", 0.0)] if not concatenated else [("|", -0.03), ("|", 0.03)]
+        for marker, beside in marks:
+            middle = x + CARD_WIDTH + beside
+            axes.plot(middle, y, marker=marker, color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
 
     # A sum has no order: the operation that reads the higher source stands above, and its lines do not cross.
     def source_height(part: Part) -> float:
@@ -211,7 +216,8 @@ def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list
         low = y + rise - CHIP_HEIGHT / 2
         _rounded(axes, x, low, CHIP_WIDTH, CHIP_HEIGHT, colour, f"{name}.{part.name}.{part.operation}")
         label = re.sub(r"(\d)x(\d)", r"\1×\2", part.operation.replace("_", " "))
-        axes.text(x + CHIP_WIDTH / 2, y + rise, label, size=9, color="white", ha="center", va="center", zorder=5)
+        size = min(9, 155 / len(label))  # points; a long name has to fit
+        axes.text(x + CHIP_WIDTH / 2, y + rise, label, size=size, color="white", ha="center", va="center", zorder=5)
     return lines
 
 

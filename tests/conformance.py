@@ -8,7 +8,7 @@ from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, assemble
 from enas.estimator import Estimator, Shared
-from enas.space import Cost, Decision, EnasMicro, NasBench201, Network, Scale, SearchSpace
+from enas.space import Amoeba, Cost, Decision, EnasMicro, NasBench201, NasNet, Network, Pnas, Scale, SearchSpace
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -91,7 +91,14 @@ MICRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS cell space, of all sizes and outputs."""
 
-CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201()}
+PAIR_SPACES: Mapping[str, SearchSpace] = {
+    "nasnet-2": NasNet(2),
+    "amoeba-3": Amoeba(3, output="input0 node4 / node2 input1"),
+    "pnas-2": Pnas(2, output="nodes"),
+}
+"""NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
+
+CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201(), **PAIR_SPACES}
 """Spaces with networks."""
 
 SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, "growing": Growing()}

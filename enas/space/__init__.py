@@ -13,8 +13,11 @@ from enas.errors import UserError
 from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
 from enas.space.enas_micro import EnasMicro
 from enas.space.nasbench201 import NasBench201
+from enas.space.nasnet import Amoeba, NasNet, Pnas
 
-SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, NasBench201)}
+SPACES: Mapping[str, type[SearchSpace]] = {
+    space.name: space for space in (EnasMicro, NasBench201, NasNet, Amoeba, Pnas)
+}
 
 
 def build_space(name: str, arguments: Mapping[str, Any]) -> SearchSpace:
@@ -49,13 +52,16 @@ def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
 
 __all__ = [
     "SPACES",
+    "Amoeba",
     "Cost",
     "Decision",
     "EnasMicro",
     "NasBench201",
+    "NasNet",
     "Network",
     "Noise",
     "Output",
+    "Pnas",
     "Scale",
     "SearchSpace",
     "build_space",

@@ -69,10 +69,30 @@ def strided_convolution_norm(
 
     kernel [k, k, C, C'], gain and bias [C'], statistics None or [M, 1, 2, C'].
     """
+    return dense_convolution_norm(x, kernel, gain, bias, statistics, stride=(2, 2))
+
+
+def dense_convolution_norm(
+    x: Tensor,
+    kernel: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    statistics: Tensor | None = None,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: int = 1,
+    padded: bool = True,
+) -> tuple[Tensor, Statistics]:
+    """What the kernels' convolution does not cover: a dense convolution of any shape and step, and its batch norm.
+
+    x [M, B, H, W, C], kernel [h, w, C, C'], gain and bias [C'], statistics None or [M, 1, 2, C']. Padding is "same",
+    or none where not `padded`.
+    """
     weight = kernel.permute(3, 2, 0, 1).contiguous()
+    padding = [side // 2 * dilation if padded else 0 for side in kernel.shape[:2]]
 
     def convolve(child: Tensor) -> Tensor:
-        planes = functional.conv2d(child.permute(0, 3, 1, 2), weight, stride=2, padding=kernel.shape[0] // 2)
+        planes = functional.conv2d(child.permute(0, 3, 1, 2), weight, stride=stride, padding=padding, dilation=dilation)
         return planes.permute(0, 2, 3, 1)
 
     return _each(x, convolve, gain, bias, statistics)

@@ -19,13 +19,14 @@ from PIL import Image
 from enas.api import scale_for
 from enas.data import DATA, DataSet
 from enas.descent import Descent
+from enas.errors import UserError
 from enas.estimator import Shared
 from enas.final import FinalTraining, evaluate
 from enas.randomness import Randomness, seeded
 from enas.record import load_checkpoint
-from enas.scripts import configuration, recipes, training
+from enas.scripts import configuration, recipes, train, training
 from enas.search import Search
-from enas.space import EnasMicro, NasBench201, load_genotype
+from enas.space import SPACES, EnasMicro, NasNet, load_genotype
 from enas.strategy import Random, Reinforce
 from enas.supernet import Child, Supernet, load_child
 
@@ -179,9 +180,8 @@ def test_every_choice_of_a_search_can_be_built(group: str, option: str, roots: d
     config = composed("search", f"{group}={option}", *size)
     space, strategy, estimator, shared = build_search(config)  # type: ignore[misc]
     built = {"space": space, "strategy": strategy, "estimator": estimator, "train": shared}[group]
-    expected = {"enas_micro": EnasMicro, "nasbench201": NasBench201, "random": Random, "reinforce": Reinforce}
     if group in ("space", "strategy"):
-        assert type(built) is expected[option]
+        assert type(built) is {**SPACES, "random": Random, "reinforce": Reinforce}[option]
     rows = strategy.ask(2, seeded(0, "rows"))
     assert len(estimator.estimate(rows, seeded(0, "images"))) == 2
 
@@ -637,6 +637,7 @@ def test_an_existing_run_directory_is_refused(enas: Call, verb: str, searched: P
         ("init=shared network.filters=8", "init=shared: "),
         ("init=magic", "init=magic: Invalid value 'magic', expected one of [scratch, shared]"),
         ("network.layers=0", "network.layers=0: allowed is 1 or more"),
+        ("network.stacking=mobile", "network.stacking=mobile: space enas_micro stacks its cells in one way"),
         ("train=shared", "train=shared: not for enas-train, which takes final"),
         ("train.dropout=1", "train.dropout=1: allowed is 0 to less than 1"),
         ("train.auxiliary=-1", "train.auxiliary=-1: allowed is 0"),
@@ -656,6 +657,15 @@ def test_a_mistake_in_a_training_is_one_line_and_leaves_nothing(
     assert outcome.written == []
 
 
+def test_a_cell_may_be_stacked_for_other_images_than_those_of_its_search() -> None:
+    space = NasNet(2, output="nodes")
+    assert train.restack(space, None) is space
+    stacked = train.restack(space, "mobile")
+    assert stacked.arguments == {**space.arguments, "stacking": "mobile"}
+    with pytest.raises(UserError, match="stacking=imagenet: allowed are cifar, mobile, large"):
+        train.restack(space, "imagenet")
+
+
 def test_a_training_needs_a_genotype(enas: Call) -> None:
     assert_refused(enas("train", *TRAIN), "train", "genotype: has to be given, as in genotype=PATH")
 
@@ -665,7 +675,7 @@ def test_a_training_needs_a_genotype(enas: Call) -> None:
     [
         ({"version": 2}, "schema version 2 is not supported, only version 1 is"),
         ({"format": "other"}, "not a genotype file"),
-        ({"space": {"name": "nasnet"}}, "space 'nasnet' is unknown; allowed are enas_micro"),
+        ({"space": {"name": "unheard"}}, "space 'unheard' is unknown; allowed are enas_micro"),
         ({"space": {"name": "enas_micro", "nodes": 9}}, "space.nodes=9: allowed are 1 to 7 nodes"),
         ({"space": {"name": "enas_micro", "size": 9}}, "space enas_micro has no argument 'size'"),
         ({"space": {"name": "enas_micro", "nodes": 2, "output": "project"}}, "decisions"),

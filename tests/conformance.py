@@ -8,7 +8,20 @@ from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, assemble
 from enas.estimator import Estimator, Shared
-from enas.space import Amoeba, Cost, Decision, EnasMicro, NasBench201, NasNet, Network, Pnas, Scale, SearchSpace
+from enas.space import (
+    Amoeba,
+    Cost,
+    Darts,
+    Decision,
+    EnasMicro,
+    NasBench201,
+    NasNet,
+    Network,
+    Pnas,
+    RelaxableSpace,
+    Scale,
+    SearchSpace,
+)
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -98,7 +111,15 @@ PAIR_SPACES: Mapping[str, SearchSpace] = {
 }
 """NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
 
-CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201(), **PAIR_SPACES}
+RELAXABLE_SPACES: Mapping[str, RelaxableSpace] = {"darts-2": Darts(2), "darts-4": Darts()}
+"""Spaces whose supernets also compute mixtures of operations."""
+
+CELL_SPACES: Mapping[str, SearchSpace] = {
+    **MICRO_SPACES,
+    "nasbench201": NasBench201(),
+    **PAIR_SPACES,
+    **RELAXABLE_SPACES,
+}
 """Spaces with networks."""
 
 SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, "growing": Growing()}

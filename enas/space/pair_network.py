@@ -45,7 +45,7 @@ class PairNetwork(Network):
     ):
         super().__init__()
         self.scale, self.kept, self._stack = scale, dict(kept), stack
-        self._operations, self._searched, self._outputs = tuple(operations), dict(searched), dict(outputs)
+        self._operations, self.searched, self._outputs = tuple(operations), dict(searched), dict(outputs)
         self.register_buffer("routes", routes)
 
         def blocks(producer: int) -> tuple[int, ...]:
@@ -114,8 +114,8 @@ class PairNetwork(Network):
         self, stem: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None
     ) -> tuple[Tensor, Tensor | None]:
         """One child from its stem's output [1, B, H, W, C]: logits [1, B, K], and the auxiliary head's."""
-        each = len(routes) // (max(self._searched.values()) + 1)
-        nodes = {kind: nodes_of(routes[each * place : each * (place + 1)]) for kind, place in self._searched.items()}
+        each = len(routes) // (max(self.searched.values()) + 1)
+        nodes = {kind: nodes_of(routes[each * place : each * (place + 1)]) for kind, place in self.searched.items()}
         ends = {kind: self._outputs[kind] or unread(nodes[kind]) for kind in nodes}
         produced: dict[int, tuple[Tensor, tuple[int, ...]]] = {STEM: (stem, (0,))}
         auxiliary = None

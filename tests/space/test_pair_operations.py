@@ -89,7 +89,11 @@ def expected(operation: PairOperation, weights: Mapping[str, Tensor], stride: in
                 pool: nn.Module = nn.MaxPool2d(operation.kernel, stride, around)
             else:
                 pool = nn.AvgPool2d(operation.kernel, stride, around, count_include_pad=False)
-            return nn.Sequential(pool, nn.BatchNorm2d(CHANNELS, EPSILON, affine=False)) if operation.normed else pool
+            return (
+                nn.Sequential(pool, nn.BatchNorm2d(CHANNELS, EPSILON, affine=False).double())
+                if operation.normed
+                else pool
+            )
     raise AssertionError(operation)
 
 

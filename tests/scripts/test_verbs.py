@@ -229,11 +229,16 @@ def test_every_recipe_is_for_some_command() -> None:
     assert "experiment=enas_micro_cifar10_final" not in recipes_of("search")
 
 
+RECIPE_DATA = {"cifar10": "cifar10", "imagenet": "folder"}
+"""What a recipe that has the word in its name is for."""
+
+
 @pytest.mark.parametrize(("verb", "recipe"), [(verb, recipe) for verb in VERBS for recipe in recipes_of(verb)])
 def test_every_recipe_can_be_built(verb: str, recipe: str, roots: dict[str, Path]) -> None:
-    data = "cifar10" if "cifar10" in recipe else "digits"
+    data = next((known for word, known in RECIPE_DATA.items() if word in recipe), "digits")
     # The whole network of a published recipe takes seconds to make; its shape is the recipe's own in all but size.
     size = [] if verb == "rank" else ["network.filters=4"]
+    size += ["data.size=48"] if data == "folder" else []
     config = composed(verb, recipe, *given_for(verb, roots, data), *size)
     if verb == "search":
         assert all(build_search(config))  # type: ignore[call-overload]
@@ -247,6 +252,12 @@ def test_the_published_search_is_the_authors(roots: dict[str, Path]) -> None:
     assert (config.network.layers, config.network.filters, config.batch_size, config.epochs) == (6, 20, 160, 150)
     assert (config.updates * config.samples, config.space.output) == (300, "concat")
     assert (config.train.rate.maximum, config.train.rate.minimum, config.train.rate.period) == (0.05, 0.0005, 10)
+
+
+def test_the_published_network_for_imagenet_has_its_stem(roots: dict[str, Path]) -> None:
+    config = composed("train", "experiment=nasnet_imagenet_mobile_final", *given_for("train", roots, "folder"))
+    assert dict(config.network) == {"layers": 12, "filters": 44, "stacking": "mobile"}
+    assert (config.data.size, config.train.drop_path, config.train.auxiliary) == (224, 0.0, 0.4)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -78,7 +78,7 @@ def fit(
     layers: int | None = None,
     filters: int | None = None,
     batch_size: int = 64,
-    auxiliary: float = 0.4,
+    auxiliary: float = 0.0,
     seed: int = 0,
     device: str = "cpu",
     precision: str = "fp32",

@@ -1,8 +1,9 @@
-"""enas-rank: how far to trust a supernet's scores, measured by training random children alone."""
+"""enas-rank: how far to trust a supernet's scores, against random children trained alone or looked up in a table."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
 from enas.api import scale_for
+from enas.data import DataSet
 from enas.draw import plot_scatter
 from enas.errors import UserError
 from enas.estimator import Estimator
 from enas.estimator.rank import Correlation, kendall, spearman
+from enas.estimator.table import AccuracyTable
 from enas.final import FinalTraining
 from enas.randomness import seeded
 from enas.record import Record, load_checkpoint
-from enas.space import Scale, load_genotype
+from enas.space import Scale, SearchSpace, load_genotype
 from enas.supernet import Child, Supernet
 
 from . import configuration, machine
@@ -37,6 +40,8 @@ class Keys:
     train: Any = group("How a child is trained alone", FinalTraining)
     search: str = key(MISSING, "The run directory of a search: its supernet is judged")
     n: int = key(10, "Random children")
+    table: str | None = key(None, "A table of NAS-Bench-201 (.npz): children are looked up in it, none is trained")
+    column: str = key("test200_cifar10", "The table's column with the accuracy when trained alone")
     epochs: int = key(15, "Passes over the training images for each child")
     batch_size: int = key(64, "Images a training step")
     objective: Objective = key(Objective.accuracy, "The cheap score, on all validation images")
@@ -51,7 +56,7 @@ class Keys:
 
 
 def rank(config: DictConfig) -> float:
-    """Score and train `n` random children; return Kendall's tau."""
+    """Score `n` random children, train each alone or look it up, and return Kendall's tau."""
     device = machine.prepare(config)
     if config.n < 3:
         raise UserError(f"n={config.n}: allowed is 3 or more, a rank correlation needs several children")
@@ -71,19 +76,18 @@ def rank(config: DictConfig) -> float:
     estimator.step = state["training"]["step_count"]
     rows = space.random(config.n, seeded(config.seed, "ranked", device))
 
-    children = {
-        f"child_{place}": Child(space, row, scale, seeded(config.seed, f"weights {place}"), builds_auxiliary(config))
-        for place, row in enumerate(rows.tolist(), 1)
-    }
-    prepare(config, children["child_1"].to(device), data)  # a wrong recipe is told before anything is written
+    alone_by: Callable[[Path, dict[str, Any]], dict[str, Any]]
+    if config.table is None:
+        alone_by = _train(config, space, scale, data, rows.tolist())
+    else:
+        accuracies = AccuracyTable(Path(config.table)).accuracies(space, rows, config.column)
+        alone_by = _look_up(accuracies.tolist(), config.column)
 
     run_dir, origin = Path(config.run_dir), machine.origin(config, device)
     with Record.create(run_dir) as record:
         record.write_json("run.json", {**origin, "finished": False})
         cheap = estimator.estimate(rows)
-        results: dict[str, Any] = {}
-        for name, child in children.items():
-            results[name] = train_child(config, child.to(device), data, name, run_dir / name, origin)
+        results = alone_by(run_dir, origin)
         alone = [result["test"]["accuracy"] for result in results.values()]
         tau, rho = kendall(cheap.value.tolist(), alone), spearman(cheap.value.tolist(), alone)
         said = f"Kendall tau {tau}, Spearman rho {rho} (95 % bootstrap intervals, n = {config.n})"
@@ -97,9 +101,39 @@ def rank(config: DictConfig) -> float:
         entries = [{**cheap.entry(place), "alone": result} for place, result in enumerate(results.values())]
         outcome = {"kendall": _document(tau), "spearman": _document(rho), "children": entries}
         record.write_json("run.json", {**origin, "finished": True, **outcome})
-    print(table(results))
+    if config.table is None:
+        print(table(results))
     print(f"{said}; written to {run_dir}")
     return tau.value
+
+
+def _train(
+    config: DictConfig, space: SearchSpace, scale: Scale, data: DataSet, rows: Sequence[Sequence[int]]
+) -> Callable[[Path, dict[str, Any]], dict[str, Any]]:
+    """What trains the children one after the other and gives their results by name."""
+    children = {
+        f"child_{place}": Child(space, row, scale, seeded(config.seed, f"weights {place}"), builds_auxiliary(config))
+        for place, row in enumerate(rows, 1)
+    }
+    device = data.train.labels.device
+    prepare(config, children["child_1"].to(device), data)  # a wrong recipe is told before anything is written
+
+    def train(run_dir: Path, origin: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: train_child(config, child.to(device), data, name, run_dir / name, origin)
+            for name, child in children.items()
+        }
+
+    return train
+
+
+def _look_up(accuracies: Sequence[float], column: str) -> Callable[[Path, dict[str, Any]], dict[str, Any]]:
+    """What gives the children's results as a table knows them."""
+    results = {
+        f"child_{place}": {"test": {"accuracy": accuracy, "column": column}}
+        for place, accuracy in enumerate(accuracies, 1)
+    }
+    return lambda run_dir, origin: results
 
 
 PARTS = (("", "value"), ("_low", "low"), ("_high", "high"))
@@ -112,12 +146,12 @@ def _document(correlation: Correlation) -> dict[str, float | None]:
 
 VERB = Verb(
     name="rank",
-    summary="how far to trust a supernet's scores, measured by training random children alone.",
+    summary="how far to trust a supernet's scores, against random children trained alone or looked up in a table.",
     example="enas-rank search=runs/mine data=folder data.root=~/images n=20",
     schema=Keys,
     task=rank,
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
-    paths=("search", "data.root", "run_dir"),
+    paths=("search", "table", "data.root", "run_dir"),
 )
 
 

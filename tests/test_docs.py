@@ -134,6 +134,7 @@ def ranked(file: Path, searched: Path, tmp_path_factory: pytest.TempPathFactory)
         "train": {"_target_": "enas.final.FinalTraining", "auxiliary": 0.0},
         "search": str(searched),
         "n": 3,
+        "table": None,
         "epochs": 1,
         "batch_size": 12,
         "objective": rank.Objective.loss,

@@ -21,6 +21,7 @@ from enas.data import DATA, DataSet
 from enas.descent import Descent
 from enas.errors import UserError
 from enas.estimator import Shared
+from enas.estimator.rank import kendall
 from enas.final import FinalTraining, evaluate
 from enas.randomness import Randomness, seeded
 from enas.record import load_checkpoint
@@ -362,6 +363,26 @@ def test_a_supernet_is_ranked(enas: Call, searched: Path) -> None:
         alone = outcome.folder / "run" / f"child_{place}"
         assert entry["alone"] == read(alone / "result.json")
         assert load_child(alone / "best.pt", CPU).row == tuple(entry["choices"])
+
+
+def test_a_supernet_is_ranked_against_a_table(enas: Call, tmp_path: Path) -> None:
+    rows = np.stack(np.unravel_index(np.arange(5**6), [5] * 6), axis=1).astype(np.uint8)
+    np.savez(tmp_path / "table.npz", ops=rows, test200_cifar10=rows.sum(axis=1) / 1.0, test12_in16=50.0 - rows[:, 0])
+    size = ("space=nasbench201", "network.layers=1", "network.filters=4", "children=uniform", "updates=0")
+    short = ("candidates=3", "rescored=2", "watched=2", "epochs=1", "batch_size=256")
+    assert enas("search", *COMMON, *size, *short, "run_dir=s").code == 0
+    given = (*COMMON, "batch_size=256", "n=20", "search=s", "table=table.npz")
+    outcome = enas("rank", *given, "column=test12_in16", "run_dir=run")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "n = 20" in outcome.out
+    content = read(outcome.folder / "run" / "run.json")
+    alone = [entry["alone"]["test"]["accuracy"] for entry in content["children"]]
+    assert alone == [(50 - entry["choices"][0]) / 100 for entry in content["children"]]
+    assert content["kendall"]["value"] == kendall([entry["value"] for entry in content["children"]], alone).value
+    assert not (outcome.folder / "run" / "child_1").exists()
+    refused = enas("rank", *given, "column=test300_in16", "run_dir=other")
+    assert_refused(refused, "rank", "table.npz has test200_cifar10, test12_in16")
+    assert not (outcome.folder / "other").exists()
 
 
 def test_a_folder_of_images_runs_through_all_three(enas: Call, images: Path) -> None:

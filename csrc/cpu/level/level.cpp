@@ -1,4 +1,5 @@
 // The table of one instruction set; setup.py compiles this file once for each.
+#include "dense.h"
 #include "images.h"
 #include "linear.h"
 #include "policy.h"

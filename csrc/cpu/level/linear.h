@@ -1,4 +1,4 @@
-// 1x1 convolutions, factorised reductions and the dense convolution of a stem, on one image.
+// 1x1 convolutions and factorised reductions of one image.
 #pragma once
 #include "half_backward.h"
 
@@ -183,80 +183,6 @@ void linear_backward(const Linear& linear, const A* prepared, const S* x, bool r
           if (!relu || seen[from + k] > A(0)) to[k] += back[from + k];
       }
   }
-}
-
-// A dense convolution is the 1x1 convolution of its columns: of all pixels under the kernel, side by side.
-inline Linear columns_of(const Dense& dense) {
-  return {dense.height, dense.width, dense.kernel * dense.kernel * dense.inputs, dense.outputs, false};
-}
-
-template <class A>
-int64_t dense_prepared(const Dense& dense) {
-  return linear_prepared<A>(columns_of(dense));
-}
-template <class A>
-void dense_prepare(const Dense& dense, const A* kernel, A* prepared) {
-  linear_prepare(columns_of(dense), kernel, prepared);
-}
-template <class A>
-int64_t dense_gradients(const Dense& dense) {
-  return linear_gradients<A>(columns_of(dense));
-}
-template <class A>
-void dense_add_gradients(const Dense& dense, const A* gradients, A* kernel) {
-  linear_add_gradients(columns_of(dense), gradients, kernel);
-}
-template <class A>
-int64_t dense_scratch(const Dense& dense) {
-  const Linear linear = columns_of(dense);
-  return 2 * linear.pixels() * linear.inputs + linear_scratch<A>(linear) + 16 * LANES<A>;
-}
-
-// visit(pixel's place in the columns, pixel's place in the image) for every pixel under the kernel that is inside.
-template <class F>
-void visit_columns(const Dense& dense, F visit) {
-  const int middle = dense.kernel / 2;
-  int64_t place = 0;
-  for (int row = 0; row < dense.height; ++row)
-    for (int column = 0; column < dense.width; ++column)
-      for (int dy = -middle; dy < dense.kernel - middle; ++dy)
-        for (int dx = -middle; dx < dense.kernel - middle; ++dx, ++place) {
-          const int y = row + dy, x = column + dx;
-          if (y >= 0 && y < dense.height && x >= 0 && x < dense.width)
-            visit(place * dense.inputs, (int64_t(y) * dense.width + x) * dense.inputs);
-        }
-}
-
-template <class S, class A>
-void dense_columns(const Dense& dense, const S* x, A* columns) {
-  memset(columns, 0, dense.pixels() * dense.kernel * dense.kernel * dense.inputs * sizeof(A));
-  visit_columns(dense, [&](int64_t to, int64_t from) {
-    for (int k = 0; k < dense.inputs; ++k) columns[to + k] = widen(x[from + k]);
-  });
-}
-
-template <class S, class A>
-void dense_forward(const Dense& dense, const A* prepared, const S* x, A* sum, A* scratch) {
-  Pieces<A> pieces{scratch};
-  const Linear linear = columns_of(dense);
-  A* columns = pieces.take(linear.pixels() * linear.inputs);
-  dense_columns(dense, x, columns);
-  linear_forward<A, A>(linear, prepared, columns, false, sum, false, pieces.next);
-}
-
-template <class S, class A>
-void dense_backward(const Dense& dense, const A* prepared, const S* x, const A* dz, A* dx, A* gradients, A* scratch) {
-  Pieces<A> pieces{scratch};
-  const Linear linear = columns_of(dense);
-  A* columns = pieces.take(linear.pixels() * linear.inputs);
-  A* back = pieces.take(linear.pixels() * linear.inputs);
-  dense_columns(dense, x, columns);
-  if (dx != nullptr) memset(back, 0, linear.pixels() * linear.inputs * sizeof(A));
-  linear_backward<A, A>(linear, prepared, columns, false, dz, dx == nullptr ? nullptr : back, gradients, pieces.next);
-  if (dx != nullptr)
-    visit_columns(dense, [&](int64_t from, int64_t to) {
-      for (int k = 0; k < dense.inputs; ++k) dx[to + k] += back[from + k];
-    });
 }
 
 }  // namespace enas::ENAS_LEVEL

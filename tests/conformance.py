@@ -111,12 +111,15 @@ PAIR_SPACES: Mapping[str, SearchSpace] = {
 }
 """NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
 
-RELAXABLE_SPACES: Mapping[str, RelaxableSpace] = {"darts-2": Darts(2), "darts-4": Darts()}
+RELAXABLE_SPACES: Mapping[str, RelaxableSpace] = {
+    "darts-2": Darts(2),
+    "darts-4": Darts(),
+    "nasbench201": NasBench201(),
+}
 """Spaces whose supernets also compute mixtures of operations."""
 
 CELL_SPACES: Mapping[str, SearchSpace] = {
     **MICRO_SPACES,
-    "nasbench201": NasBench201(),
     **PAIR_SPACES,
     **RELAXABLE_SPACES,
 }

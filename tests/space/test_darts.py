@@ -134,10 +134,16 @@ def test_the_auxiliary_head_is_the_published_one() -> None:
     assert network.auxiliary.wide.weight.shape == (1, 2 * 2 * 128, 768)  # 8 x 8, pooled by 5 with stride 3
 
 
-def test_a_child_has_no_mixture() -> None:
-    row = SPACE.parse(*V2)
-    with pytest.raises(ValueError, match="the network of one row has no mixture"):
-        SPACE.network(SCALE, generator(), row).mix(images(), SPACE.to_mixing(row))
+def test_the_strongest_operations_but_none_are_read_off() -> None:
+    space = Darts(2)
+    mixing = torch.full((len(space.edges), len(space.candidates)), 0.1)
+    mixing[:, 0] = 0.9  # none
+    mixing[2, 4] = 0.2  # node 3, of slots 0, 1 and 2
+    mixing[3, 7] = 0.4
+    mixing[4, 1] = 0.3
+    row = space.discretise(mixing)
+    assert row[3:6] == [2, 7, 1]  # the pair of slots 1 and 2
+    assert row[:3] == [0, 1, 1]  # of equals the first
 
 
 def test_no_path_is_dropped_where_all_are_identities() -> None:

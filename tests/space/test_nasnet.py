@@ -157,6 +157,15 @@ def test_odd_sizes(size: tuple[int, int]) -> None:
     assert torch.isfinite(logits).all()
 
 
+def test_images_may_be_stored_in_bfloat16() -> None:
+    space = NasNet(3)
+    supernet, rows, inputs = Supernet(space, SCALE, generator(1)), space.random(3, generator(2)), images(batch=8)
+    noise = Noise(generator(), drop_path=0.2)
+    logits = supernet(inputs.bfloat16(), rows, noise=noise)
+    assert logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+
+
 def test_every_weight_of_a_child_gets_a_gradient() -> None:
     space = NasNet(4)
     for row in space.random(4, generator(2)).tolist():

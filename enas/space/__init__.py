@@ -10,22 +10,12 @@ from typing import Any
 
 from enas.architecture import Architecture, Genotype, read_genotype
 from enas.errors import UserError
-from enas.space.base import (
-    Cost,
-    Decision,
-    Edge,
-    Network,
-    Noise,
-    Output,
-    RelaxableNetwork,
-    RelaxableSpace,
-    Scale,
-    SearchSpace,
-)
+from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
 from enas.space.darts import Darts
 from enas.space.enas_micro import EnasMicro
 from enas.space.nasbench201 import NasBench201
 from enas.space.nasnet import Amoeba, NasNet, Pnas
+from enas.space.relaxable import Edge, RelaxableNetwork, RelaxableSpace
 
 SPACES: Mapping[str, type[SearchSpace]] = {
     space.name: space for space in (EnasMicro, NasBench201, NasNet, Amoeba, Pnas, Darts)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from enas import kernels
 from enas.kernels import Convolution, MixedWeights
-from enas.space.base import Noise, Output, RelaxableNetwork
+from enas.space.base import Noise, Output
 from enas.space.layers import Norms, linear, pool
 from enas.space.pair_cell import PairCell
 from enas.space.pair_network import PairNetwork
 from enas.space.pair_operations import DilatedSeparable, Identity, OperationTable, Pool, Separable
+from enas.space.relaxable import RelaxableNetwork
 from enas.space.stacking import STEM
 
 CODES = (

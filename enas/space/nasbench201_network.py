@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from enas import kernels
 from enas.kernels import Pointwise, Statistics
-from enas.space.base import Network, Noise, Output, RelaxableNetwork, Scale
+from enas.space.base import Network, Noise, Output, Scale
 from enas.space.layers import Norms, batch_norm, keep, linear, pool, strided_convolution_norm, unused
+from enas.space.relaxable import RelaxableNetwork
 from enas.space.rows import PointwiseTable, he_normal
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import permutations
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +22,7 @@ from enas.space.pair_cell import CONCAT, ROUTES, KeptPairs, nodes_of, unread
 from enas.space.pair_network import PairNetwork
 from enas.space.pair_operations import PairOperation
 from enas.space.pair_stacking import PairStack, stem_cost
+from enas.space.renumbering import smallest_order
 from enas.space.stacking import STEM, Kind
 
 SIDES = ("left", "right")
@@ -211,37 +211,15 @@ class PairSpace(SearchSpace):
         Where `outputs` names slots, only nodes that leave the cell change places with nodes that do. Exact but for
         nodes that nobody reads and that do not leave the cell.
         """
-        best = None
-        pairs = self.pairs(choices)
-        for order in permutations(range(self.nodes)):
-            renumbered = self._renumber(pairs, order)
-            best = renumbered if best is None else _smaller(best, renumbered)
-        assert best is not None
-        return self.choices_of(best.reshape(pairs.shape))
-
-    def _renumber(self, pairs: Tensor, order: tuple[int, ...]) -> Tensor:
-        """[n, cells, nodes, 5] -> [n * cells, nodes * 5]: node order[i] moved to place i and sides sorted.
-
-        Huge where a node would read ahead or another set of nodes would leave the cell.
-        """
-        label = torch.empty(self.nodes + 2, dtype=torch.int64, device=pairs.device)
-        label[:2] = torch.arange(2, device=pairs.device)
-        label[torch.tensor(order, device=pairs.device) + 2] = torch.arange(2, self.nodes + 2, device=pairs.device)
-        moved = pairs[:, :, list(order)]
-        source = self._simplified(label[moved[..., SOURCE]], moved[..., OPERATION])
-        wrong = (source >= torch.arange(2, self.nodes + 2, device=pairs.device)[:, None]).flatten(2).any(dim=2)
-        for kind, place in self.searched.items():
-            fixed = self.outputs[kind]
-            if fixed is not None and {int(label[slot]) for slot in fixed} != set(fixed):
-                wrong[:, place] = True
-        codes = len(self.operations)
-        side = (source * codes + moved[..., OPERATION]).sort(dim=3).values
-        row = torch.stack([side // codes, side % codes], dim=4).flatten(3)
-        row = torch.cat([row, moved[..., JOIN, None]], dim=3).flatten(2).flatten(0, 1)
-        return torch.where(wrong.flatten()[:, None], torch.iinfo(torch.int64).max, row)
+        pairs, cells = self.pairs(choices), []
+        for place in range(len(self.cells)):
+            fixed = next(self.outputs[kind] for kind, own in self.searched.items() if own == place)
+            together = None if fixed is None else [slot - 2 for slot in fixed]
+            cells.append(smallest_order(pairs[:, place], len(self.operations), together, self._simplified))
+        return self.choices_of(torch.stack(cells, dim=1))
 
     def _simplified(self, source: Tensor, operation: Tensor) -> Tensor:
-        """Sources [n, cells, nodes, 2] with those that make no difference set to the least that they may be."""
+        """Sources [n, nodes, 2] with those that make no difference set to the least that they may be."""
         return source
 
     def describe(self, row: Sequence[int]) -> dict[str, Any]:
@@ -296,10 +274,3 @@ def check_nodes(nodes: int) -> None:
     """Raises UserError where a cell cannot have so many."""
     if not isinstance(nodes, int) or isinstance(nodes, bool) or not 1 <= nodes <= 7:  # from a file, perhaps
         raise UserError(f"space.nodes={nodes}: allowed are 1 to 7 nodes a cell")
-
-
-def _smaller(one: Tensor, other: Tensor) -> Tensor:
-    """The lexicographically smaller of two rows, for each pair of rows [N, L]."""
-    differs = one != other
-    first = differs.to(torch.int8).argmax(dim=1, keepdim=True)
-    return torch.where(one.gather(1, first) <= other.gather(1, first), one, other)

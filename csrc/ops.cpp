@@ -79,10 +79,11 @@ STABLE_TORCH_LIBRARY(enas, m) {
 
   // A recurrent policy: rows of decisions, sampled or given; see enas/kernels/recurrent.py. Weights, all float32 or all
   // float64, of H hidden units and V words: recurrent [2H, 4H], key and query [H, H], value [H, 1], inputs [1 + V, H],
-  // softmax [V, H], bias [V]. The program: numbers float64 [D, 2 + A], steps int32 [S, 7], decisions int32 [D, 4 + A],
+  // softmax [V, H], bias [V]. The program: numbers float64 [D, 3 + A], steps int32 [S, 7], decisions int32 [D, 4 + A],
   // and how many nodes have keys and how many steps queries.
   // choices int64 [n, D] are given rows, or with Gumbel noise [n, D, A] only a shape; active bool [n, D].
-  // -> scores [2, n] (log-probability, entropy), chosen [n, D], saved [n, *] (* is 0 unless kept for backward).
+  // -> scores [3, n] (log-probability, entropy, divergence of skips from their targets), chosen [n, D], saved [n, *] (*
+  // is 0 unless kept for backward).
   m.def(
       "policy(Tensor recurrent, Tensor key, Tensor query, Tensor value, Tensor inputs, Tensor softmax, Tensor bias,"
       " Tensor numbers, Tensor steps, Tensor decisions, int nodes, int queries, Tensor choices, Tensor? active,"

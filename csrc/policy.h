@@ -23,7 +23,9 @@ namespace enas::policy {
 enum StepField : int { FROM_START, NODE, ANCHOR, QUERY, FIRST, LENGTH, CONSUMER, STEP_FIELDS };
 enum ChoiceField : int { PLACE, KIND, ALTERNATIVES, WORD, NODES };
 enum Kind : int { SOFTMAX, SOURCE, SKIP };
-enum NumberField : int { TEMPERATURE, BOUND, PRIOR };
+enum NumberField : int { TEMPERATURE, BOUND, TARGET, PRIOR };
+// What a walk says of a row; SELECTED is what it counts on the way.
+enum Total : int { LOG_PROBABILITY, ENTROPY, DIVERGENCE, SCORES, SELECTED = SCORES, TOTALS };
 
 struct Sizes {
   int hidden, words, steps, nodes, queries, choices, alternatives;
@@ -79,13 +81,12 @@ struct Room {
     room.query = room.input + 4 * hidden;
     room.logits = room.query + hidden;
     room.totals = room.logits + s.alternatives;
-    room.anchors = room.totals + 3;
+    room.anchors = room.totals + TOTALS;
     room.keys = room.anchors + s.nodes * 4 * hidden;
     room.size = (room.keys + s.nodes * hidden + 15) / 16 * 16;
     return room;
   }
 };
-enum Total : int { LOG_PROBABILITY, ENTROPY, SELECTED };
 
 // The weights and the program. Of the recurrent weights the upper half is that of the input; `*_transposed` are only
 // there for backward.
@@ -118,7 +119,7 @@ struct Rows {
   const A* noise;
   A* saved;
   A* room;
-  A* scores;         // forward: [2][all]
+  A* scores;         // forward: [SCORES][all]
   const A* dscores;  // backward: the same
   A* deltas;
 };

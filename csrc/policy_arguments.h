@@ -85,7 +85,7 @@ void check_backward(const Policy<A>& policy, const Tensor& recurrent, const Tens
   check_rows(policy.sizes, rows, active);
   for (const Tensor* tensor : {&grad, &saved})
     STD_TORCH_CHECK(tensor->scalar_type() == recurrent.scalar_type(), "gradients must have the type of the weights");
-  check_shape(grad, {2, rows.size(0)}, "the gradient must be [2, n]");
+  check_shape(grad, {SCORES, rows.size(0)}, "the gradient must be [3, n]");
   check_shape(saved, {rows.size(0), policy.kept.size}, "saved must be what forward kept");
 }
 

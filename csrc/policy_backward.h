@@ -31,9 +31,9 @@ class Backward : Walk<Team, A> {
  private:
   using Base = Walk<Team, A>;
   using typename Base::Place;
-  using Base::active, Base::chosen, Base::clear, Base::delta, Base::in_deltas, Base::in_room, Base::in_saved;
-  using Base::node_of, Base::of_choice, Base::of_state, Base::policy_, Base::room, Base::rows_, Base::saved;
-  using Base::sizes_, Base::team_, Base::totals;
+  using Base::active, Base::chosen, Base::clear, Base::delta, Base::divergence, Base::in_deltas, Base::in_room;
+  using Base::in_saved, Base::node_of, Base::of_choice, Base::of_state, Base::policy_, Base::room, Base::rows_;
+  using Base::saved, Base::sizes_, Base::team_, Base::totals, Base::wished;
 
   ENAS_ON_DEVICE void count_selected(const int32_t* step) {
     team_.once([=, this](int64_t row) {
@@ -97,12 +97,16 @@ class Backward : Walk<Team, A> {
     const A *logs = saved(row, of_choice(policy_.kept.logs, d)), *slopes = saved(row, of_choice(policy_.kept.slopes, d));
     const A on_log = active(row, d) ? rows_.dscores[row] : A(0);
     const A on_entropy = active(row, d) ? rows_.dscores[rows_.all + row] : A(0);
+    const bool aims = policy_.number(d)[TARGET] > 0;
+    const A on_divergence = aims && active(row, d) ? rows_.dscores[DIVERGENCE * rows_.all + row] : A(0);
+    const A distance = divergence(d, logs);
     A* grads = room(row, policy_.room.logits);
     A spread = A(0);
     for (int a = 0; a < size; ++a) spread -= std::exp(logs[a]) * logs[a];
     for (int a = 0; a < size; ++a) {
       const A share = std::exp(logs[a]);
-      const A grad = on_log * (A(a == chosen(row, d)) - share) - on_entropy * share * (logs[a] + spread);
+      A grad = on_log * (A(a == chosen(row, d)) - share) - on_entropy * share * (logs[a] + spread);
+      if (aims) grad += on_divergence * share * (logs[a] - wished(d, a) - distance);
       grads[a] = grad * slopes[a];
     }
     if (choice[KIND] == SKIP) grads[0] = grads[1] - grads[0];

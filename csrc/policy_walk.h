@@ -62,6 +62,18 @@ class Walk {
     });
   }
 
+  // How far a skip is from its target: KL(policy || target), 0 without one; `logs` are its log-probabilities.
+  ENAS_ON_DEVICE A divergence(int d, const A* logs) const {
+    const double target = policy_.number(d)[TARGET];
+    if (!(target > 0)) return A(0);
+    return std::exp(logs[0]) * (logs[0] - wished(d, 0)) + std::exp(logs[1]) * (logs[1] - wished(d, 1));
+  }
+  // The logarithm of the probability that is wished of no (0) or yes (1).
+  ENAS_ON_DEVICE A wished(int d, int answer) const {
+    const double target = policy_.number(d)[TARGET];
+    return A(std::log(answer == 1 ? target : 1 - target));
+  }
+
   Team& team_;
   const Policy<A>& policy_;
   const Rows<A>& rows_;
@@ -76,7 +88,9 @@ class Forward : Walk<Team, A> {
   ENAS_ON_DEVICE void walk() {
     const int hidden = sizes_.hidden, gates = sizes_.gates();
     clear(2 * hidden, in_room(policy_.room.cell));
-    team_.once([this](int64_t row) { totals(row)[LOG_PROBABILITY] = totals(row)[ENTROPY] = A(0); });
+    team_.once([this](int64_t row) {
+      for (int score = 0; score < SCORES; ++score) totals(row)[score] = A(0);
+    });
     for (int s = 0; s < sizes_.steps; ++s) {
       const int32_t* step = policy_.step(s);
       team_.product(in_room(policy_.room.hidden), hidden, policy_.of_hidden(), gates, gates, in_room(policy_.room.before),
@@ -88,17 +102,16 @@ class Forward : Walk<Team, A> {
       if (skips(step)) average();
     }
     team_.once([this](int64_t row) {
-      rows_.scores[row] = totals(row)[LOG_PROBABILITY];
-      rows_.scores[rows_.all + row] = totals(row)[ENTROPY];
+      for (int score = 0; score < SCORES; ++score) rows_.scores[score * rows_.all + row] = totals(row)[score];
     });
   }
 
  private:
   using Base = Walk<Team, A>;
   using typename Base::Place;
-  using Base::active, Base::chosen, Base::clear, Base::copy, Base::delta, Base::in_deltas, Base::in_room, Base::in_saved;
-  using Base::node_of, Base::of_choice, Base::of_state, Base::policy_, Base::room, Base::rows_, Base::saved;
-  using Base::sizes_, Base::team_, Base::totals;
+  using Base::active, Base::chosen, Base::clear, Base::copy, Base::delta, Base::divergence, Base::in_deltas;
+  using Base::in_room, Base::in_saved, Base::node_of, Base::of_choice, Base::of_state, Base::policy_, Base::room;
+  using Base::rows_, Base::saved, Base::sizes_, Base::team_, Base::totals;
 
   ENAS_ON_DEVICE void advance(int s, bool from_start) {
     const int hidden = sizes_.hidden;
@@ -231,6 +244,7 @@ class Forward : Walk<Team, A> {
     if (active(row, d)) {
       total[LOG_PROBABILITY] += legal ? logits[number] : A(NAN);
       total[ENTROPY] += spread;
+      total[DIVERGENCE] += divergence(d, logits);
     }
     total[SELECTED] = (first ? A(0) : total[SELECTED]) + A(choice[KIND] == SKIP ? number : 0);
     if (rows_.saved == nullptr) return;

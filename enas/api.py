@@ -25,7 +25,7 @@ from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
 from enas.weights import WeightTraining
 
-BOUND = {"operation": 0.44, "source": 1.1}
+BOUND = {"operation": 0.44, "source": 1.1, "skip": 1.5}
 """How far the default controller may lean towards one alternative: conf/strategy/reinforce.yaml."""
 
 
@@ -41,7 +41,7 @@ def find(
     *,
     space: SearchSpace | None = None,
     strategy: Sampler | None = None,
-    layers: int = 3,
+    layers: int | None = None,
     filters: int = 16,
     batch_size: int = 64,
     seed: int = 0,
@@ -51,14 +51,14 @@ def find(
 ) -> Comparison:
     """Search on `data` and write a run directory as enas-search does; returns the best beside the random baseline.
 
-    On text `layers` are stacked layers of a recurrent cell and `filters` its units; give layers=1 for the published
-    network. Raises UserError for a value that is not allowed, and where `run_dir` is not empty.
+    `layers` defaults to the space's own number; on text they are stacked layers of a recurrent cell, and `filters` its
+    units. Raises UserError for a value that is not allowed, and where `run_dir` is not empty.
     """
     on = torch.device(device)
     data = data.to(on).stored_as(select_precision(precision))
     space = space or (EnasRnn() if isinstance(data, Text) else EnasMicro())
     check_material(space, data)
-    scale = scale_for(data, layers, filters)
+    scale = scale_for(data, space.default_layers if layers is None else layers, filters)
     supernet = Supernet(space, scale, seeded(seed, "weights")).to(on)
     randomness = Randomness(seed, Search.PURPOSES, on)
     training: WeightTraining

@@ -3,7 +3,6 @@
 Figures are made without pyplot, so that nothing global is kept, and matplotlib is imported where it is used.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +12,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from enas.draw_chain import draw_chain
+from enas.draw_parts import (
+    BOX_HEIGHT,
+    BOX_WIDTH,
+    INK,
+    LINE,
+    MARGIN,
+    OTHER_COLOUR,
+    PAPER,
+    colour_of,
+    draw_box,
+    draw_chip,
+    draw_rounded,
+    open_sheet,
+    width_of,
+)
 from enas.files import written_whole
 from enas.layout import Layout, arrange
 
@@ -20,28 +35,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OPERATION_COLOURS = {
-    "separable_3x3": "#2E78B7",
-    "separable_5x5": "#173F73",
-    "average_pool_3x3": "#D67A1F",
-    "max_pool_3x3": "#B5323A",
-    "identity": "#1F857C",
-}
-INK, LINE, PAPER = "#1F2933", "#8A96A3", "#E9EDF2"
-OTHER_COLOUR = "#52606D"
-"""Of an operation that has no colour of its own."""
-
 # All lengths of a drawn graph are inches.
 CARD_WIDTH, CARD_BELOW, CARD_ABOVE, CARD_NAME = 1.54, 0.215, 0.515, 0.335  # the last three beyond the outer chips
-CHIP_WIDTH, CHIP_HEIGHT, CHIP_RISE = 1.32, 0.27, 0.155
-BOX_WIDTH, BOX_HEIGHT = 1.12, 0.52
+CHIP_RISE = 0.155
 GAP, CLIMB = 0.66, 0.2
-MARGIN, HEADER, SPACE = 0.2, 0.7, 0.14
+HEADER, SPACE = 0.7, 0.14
 SUM_RADIUS = 0.1
 
 
 class Part(NamedTuple):
-    """One operation of a node, and what it reads."""
+    """One operation of a node, and what it reads; parts of one name are one operation that reads several sources."""
 
     name: str
     source: str
@@ -55,8 +58,12 @@ class Drawing:
     title     what is drawn: normal cell
     note      a sentence below the title
     inputs    name -> what it is
-    nodes     name -> its parts, whose results it adds; in an order in which each reads what stands before it
+    nodes     name -> its parts, whose results it adds, none where it gives nothing; in an order in which each reads
+              what stands before it
     output    the names it reads, and `combine`, how it joins them
+    joins     name -> what its result is joined with, beside what its parts read; for a chain of nodes of one part each
+    halved    the nodes of a chain after which all is halved
+    concatenated  the nodes that do not add their results but put them side by side
     """
 
     title: str
@@ -65,6 +72,9 @@ class Drawing:
     nodes: Mapping[str, Sequence[Part]]
     output: Sequence[str]
     combine: str
+    joins: Mapping[str, Sequence[str]] | None = None
+    halved: Sequence[str] = ()
+    concatenated: frozenset[str] = frozenset()
 
 
 def draw_graph(drawing: Drawing, said: str) -> "Figure":
@@ -74,28 +84,29 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
     that operation. The parts have their names as ids in the SVG: `node2`, `node2.left.separable_3x3`,
     `input0-node2.left`, `node2-output`.
     """
-    from matplotlib.figure import Figure
-
+    if drawing.joins is not None:
+        return draw_chain(drawing, said)
+    filled = {name: parts for name, parts in drawing.nodes.items() if parts}
     parents: dict[str, list[str]] = {name: [] for name in drawing.inputs}
     parents |= {name: [part.source for part in parts] for name, parts in drawing.nodes.items()}
     parents["output"] = list(drawing.output)
     box = (BOX_HEIGHT / 2 + SPACE, BOX_HEIGHT / 2 + SPACE)
     rooms = dict.fromkeys(parents, box)
-    for name, parts in drawing.nodes.items():
+    for name, parts in filled.items():
         rooms[name] = (_reach(parts) + CARD_BELOW + SPACE, _reach(parts) + CARD_ABOVE + SPACE)
-    sheet = _Sheet(arrange(parents, rooms))
-    figure = Figure(figsize=(sheet.width, sheet.height), dpi=150, facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, sheet.width), ylim=(0, sheet.height))
-    axes.set_axis_off()
-    axes.text(MARGIN, sheet.height - 0.32, f"{drawing.title}, {said}", size=13, weight="bold", color=INK, va="center")
-    axes.text(MARGIN, sheet.height - 0.6, drawing.note, size=8.5, color="#52606D", va="center")
+    sheet = _Sheet(arrange(parents, rooms, end="output"))
+    title = f"{drawing.title}, {said}"
+    width = max(sheet.width, width_of(title, drawing.note))
+    figure, axes = open_sheet(width, sheet.height, title, drawing.note)
     lines: dict[str, list[_Line]] = {source: sheet.trunk(source) for source in parents}
     for name, note in drawing.inputs.items():
-        _box(axes, sheet, name, note)
-    for name, parts in drawing.nodes.items():
-        for line in _card(axes, sheet, name, parts):
+        draw_box(axes, *sheet.entry(name), name, note)
+    for name in (name for name in drawing.nodes if name not in filled):
+        draw_box(axes, *sheet.entry(name), name, "nothing", OTHER_COLOUR)
+    for name, parts in filled.items():
+        for line in _card(axes, sheet, name, parts, name in drawing.concatenated):
             lines[line.source].append(line)
-    _box(axes, sheet, "output", drawing.combine)
+    draw_box(axes, *sheet.entry("output"), "output", drawing.combine)
     lines["output"] = [sheet.line(source, "output", 0, LINE, f"{source}-output") for source in parents["output"]]
     for bundle in lines.values():
         _draw_lines(axes, bundle)
@@ -104,7 +115,7 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
 
 def _reach(parts: Sequence[Part]) -> float:
     """From the middle of a card to that of its highest chip."""
-    return CHIP_RISE * (len(parts) - 1)
+    return CHIP_RISE * (len({part.name for part in parts}) - 1)
 
 
 @dataclass(frozen=True)
@@ -179,49 +190,36 @@ def _draw_lines(axes: "Axes", lines: Sequence[_Line]) -> None:
         axes.add_patch(PathPatch(curve, fill=False, edgecolor=line.colour, linewidth=1.7, gid=line.gid))
 
 
-def _rounded(axes: "Axes", x: float, low: float, width: float, height: float, colour: str, gid: str) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
-    style = "round,pad=0,rounding_size=0.07"
-    axes.add_patch(FancyBboxPatch((x, low), width, height, style, facecolor=colour, linewidth=0, zorder=3, gid=gid))
-
-
-def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list[_Line]:
-    """Draw a node: its name, its operations and, at its right edge, their sum; give its lines."""
+def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part], concatenated: bool) -> list[_Line]:
+    """Draw a node: its name, its operations and, at its right edge, how they are joined; give its lines."""
     from matplotlib.patches import Circle
 
     x, y = sheet.entry(name)
     reach = _reach(parts)
-    _rounded(axes, x, y - reach - CARD_BELOW, CARD_WIDTH, 2 * reach + CARD_BELOW + CARD_ABOVE, PAPER, name)
+    chips: dict[str, list[Part]] = {}
+    for part in parts:
+        chips.setdefault(part.name, []).append(part)
+    draw_rounded(axes, x, y - reach - CARD_BELOW, CARD_WIDTH, 2 * reach + CARD_BELOW + CARD_ABOVE, PAPER, name)
     axes.text(x + 0.1, y + reach + CARD_NAME, name, size=9.5, weight="bold", color=INK, va="center", zorder=5)
-    if len(parts) > 1:
+    if len(chips) > 1:
         ring = Circle((x + CARD_WIDTH, y), SUM_RADIUS, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=5)
         axes.add_patch(ring)
-        axes.plot(x + CARD_WIDTH, y, marker="+", color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
+        marks = [("+", 0.0)] if not concatenated else [("|", -0.03), ("|", 0.03)]
+        for marker, beside in marks:
+            middle = x + CARD_WIDTH + beside
+            axes.plot(middle, y, marker=marker, color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
 
     # A sum has no order: the operation that reads the higher source stands above, and its lines do not cross.
-    def source_height(part: Part) -> float:
-        return sheet.y[part.source, sheet.column[name] - 1]
+    def source_height(chip: Sequence[Part]) -> float:
+        return max(sheet.y[part.source, sheet.column[name] - 1] for part in chip)
 
     lines = []
-    for place, part in enumerate(sorted(parts, key=source_height, reverse=True)):
-        rise = reach - 2 * CHIP_RISE * place
-        colour = OPERATION_COLOURS.get(part.operation, OTHER_COLOUR)
-        lines.append(sheet.line(part.source, name, rise, colour, f"{part.source}-{name}.{part.name}"))
-        low = y + rise - CHIP_HEIGHT / 2
-        _rounded(axes, x, low, CHIP_WIDTH, CHIP_HEIGHT, colour, f"{name}.{part.name}.{part.operation}")
-        label = re.sub(r"(\d)x(\d)", r"\1×\2", part.operation.replace("_", " "))
-        axes.text(x + CHIP_WIDTH / 2, y + rise, label, size=9, color="white", ha="center", va="center", zorder=5)
+    for place, chip in enumerate(sorted(chips.values(), key=source_height, reverse=True)):
+        rise, part = reach - 2 * CHIP_RISE * place, chip[0]
+        colour = colour_of(part.operation)
+        lines += [sheet.line(each.source, name, rise, colour, f"{each.source}-{name}.{part.name}") for each in chip]
+        draw_chip(axes, x, y + rise, part.operation, f"{name}.{part.name}.{part.operation}")
     return lines
-
-
-def _box(axes: "Axes", sheet: _Sheet, name: str, note: str) -> None:
-    """Draw an input or the output of the cell."""
-    x, y = sheet.entry(name)
-    _rounded(axes, x, y - BOX_HEIGHT / 2, BOX_WIDTH, BOX_HEIGHT, INK, name)
-    x += BOX_WIDTH / 2
-    axes.text(x, y + 0.09, name, size=9.5, weight="bold", color="white", ha="center", va="center", zorder=5)
-    axes.text(x, y - 0.1, note, size=7.5, color="#D5DCE4", ha="center", va="center", zorder=5)
 
 
 def save_svg(figure: "Figure", path: Path) -> None:

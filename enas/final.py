@@ -27,7 +27,8 @@ class FinalTraining(StandAloneTraining):
     rate             learning rate by epoch
     weight_decay     twice the authors' l2 coefficient; see Descent
     dropout          in front of the classifier
-    drop_path        probability at the last cell and the last epoch; linear in depth and in time before
+    drop_path        probability at the last cell and the last epoch, linear in depth and in time before; 0 where the
+                     network has no paths to drop
     auxiliary        weight of the auxiliary head's loss, 0 for no head; `child` must have been built with one
     label_smoothing  share of the target that is spread over all classes
     randomness       needs the purposes "order" and "augment"
@@ -55,7 +56,7 @@ class FinalTraining(StandAloneTraining):
         decay_norms: bool = True,
         clip: float | None = 5.0,
         dropout: float = 0.1,
-        drop_path: float = 0.1,
+        drop_path: float = 0.0,
         auxiliary: float = 0.0,
         label_smoothing: float = 0.0,
         checkpoint_every: int = 1,
@@ -67,6 +68,10 @@ class FinalTraining(StandAloneTraining):
         for key, share in (("dropout", dropout), ("drop_path", drop_path), ("label_smoothing", label_smoothing)):
             if not 0 <= share < 1:
                 raise UserError(f"train.{key}={share}: allowed is 0 to less than 1")
+        if drop_path > 0 and not child.network.drops_paths:
+            raise UserError(
+                f"train.drop_path={drop_path}: a network of space {child.space.name} has no paths to drop; allowed is 0"
+            )
         if auxiliary < 0:
             raise UserError(f"train.auxiliary={auxiliary}: allowed is 0, for no auxiliary head, or more")
         self.data = replace(data, train=_union(data.train, data.valid)) if merge else data

@@ -39,15 +39,20 @@ class Layout:
     links: list[tuple[Point, Point]]
 
 
-def arrange(parents: Mapping[str, Sequence[str]], rooms: Mapping[str, tuple[float, float]]) -> Layout:
+def arrange(
+    parents: Mapping[str, Sequence[str]], rooms: Mapping[str, tuple[float, float]], end: str | None = None
+) -> Layout:
     """Lay out the graph in which each name reads its `parents`.
 
-    `parents` lists every name after the names it reads; of two that read nothing, the first stands on top.
+    `parents` lists every name after the names it reads; of two that read nothing, the first stands on top. The name
+    `end` stands right of all others.
     `rooms` says what to keep free below and above each name. Equal arguments give equal layouts.
     """
     column: dict[str, int] = {}
     for name, sources in parents.items():
         column[name] = 1 + max((column[source] for source in sources), default=-1)
+    if end is not None:
+        column[end] = 1 + max((place for name, place in column.items() if name != end), default=-1)
     links = _links(parents, column)
     room = {point: TRUNK_ROOM for link in links for point in link}
     room |= {(name, column[name]): rooms[name] for name in parents}

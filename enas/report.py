@@ -154,7 +154,8 @@ class SearchReport:
                 part = decision.owner.partition("/")[0]
                 counts = torch.bincount(rows[:, place], minlength=len(decision.alternatives)).tolist()
                 for name, count in zip(decision.alternatives, counts, strict=True):
-                    shares[f"policy/{part}/{name}"].append(count / len(rows))
+                    word = f"{decision.vocabulary}_{name}" if decision.kind == "number" else name
+                    shares[f"policy/{part}/{word}"].append(count / len(rows))
         return {tag: sum(values) / len(values) for tag, values in shares.items()}
 
     def draw(self, row: list[int], title: str, step: int) -> None:

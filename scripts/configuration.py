@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from enas.errors import UserError
 
-from . import arguments, constructors, help, messages, recipes, resume
+from . import arguments, constructors, help, messages, own_space, recipes, resume
 from .verb import Verb, group, key
 
 __all__ = ["Verb", "group", "key", "overrides", "plain", "run"]
@@ -76,7 +76,9 @@ def run(verb: Verb) -> None:
             if given.value("run_dir") is not None:
                 raise UserError("run_dir: a resumed run stays in its own folder; give resume=DIR alone")
             saved = resume.load(arguments.absolute(folder))
+            own_space.check_typed(saved, given)
             given = given.preceded_by(saved.overrides)
+        given = own_space.offered(verb, given)
         if given.show_help or given.show_config is None:
             with initialize_config_module(verb.config_module, version_base="1.3", job_name=verb.name):
                 if given.show_help:
@@ -156,6 +158,7 @@ def _composed(verb: Verb, job: list[str]) -> tuple[DictConfig, Mapping[str, Any]
 
 def _prepared(verb: Verb, config: DictConfig, saved: resume.SavedRun | None) -> DictConfig:
     """The configuration without missing values, interpolations, relative paths and constructors' mistakes."""
+    own_space.load(config)  # again in a sweep over processes: this may be another one
     for name in sorted(OmegaConf.missing_keys(config)):
         raise UserError(f"{name}: has to be given, as in {name}={'PATH' if name in verb.paths else 'VALUE'}")
     OmegaConf.resolve(config)

@@ -46,9 +46,9 @@ class Init(Enum):
 
 @dataclass(unsafe_hash=True)
 class SearchNetwork:
-    """The size of the supernet, as its space takes it: layers or cells, filters or units."""
+    """The size of the supernet, as its space takes it: layers or cells (null: its own number), filters or units."""
 
-    layers: int = 3
+    layers: int | None = None
     filters: int = 16
 
 

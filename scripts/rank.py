@@ -26,7 +26,7 @@ from enas.record import Record, load_checkpoint
 from enas.space import Scale, SearchSpace, load_genotype
 from enas.supernet import Child, Supernet
 
-from . import configuration, machine
+from . import configuration, machine, own_space
 from .configuration import Verb, group, key
 from .keys import Kernels, Objective, Precision
 from .training import builds_auxiliary, goodness, measured, prepare, table, train_child
@@ -40,6 +40,7 @@ class Keys:
     data: Any = group("Which images or text")
     train: Any = group("How a child is trained alone", StandAloneTraining)
     search: str = key(MISSING, "The run directory of a search: its supernet is judged")
+    space_file: str | None = key(None, own_space.COMMENT)
     n: int = key(10, "Random children")
     table: str | None = key(None, "A table of NAS-Bench-201 (.npz): children are looked up in it, none is trained")
     column: str = key("test200_cifar10", "The table's column with the accuracy when trained alone")
@@ -158,7 +159,7 @@ VERB = Verb(
     schema=Keys,
     task=rank,
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
-    paths=("search", "table", "data.root", "run_dir"),
+    paths=("search", "space_file", "table", "data.root", "run_dir"),
 )
 
 

@@ -11,7 +11,8 @@ from enas.errors import UserError
 from .arguments import parse
 from .verb import Verb
 
-_OWN_KEYS = ("run_dir", "resume")
+# What belongs to a command line and not to the run; a file of code among them: one is run because a user names it.
+_OWN_KEYS = ("run_dir", "resume", "space_file")
 
 
 @dataclass(frozen=True)

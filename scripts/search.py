@@ -23,7 +23,7 @@ from enas.strategy import Sampler, propose
 from enas.supernet import Supernet
 from enas.weights import WeightTraining
 
-from . import configuration, machine, profiling
+from . import configuration, machine, own_space, profiling
 from .configuration import Verb, group, key
 from .keys import Graph, Kernels, Limit, Objective, Precision, SearchNetwork
 
@@ -50,7 +50,10 @@ class Keys:
     estimator: Any = group("How good a row is", Estimator)
     data: Any = group("Which images or text")
     train: Any = group("How the shared weights are trained", WeightTraining)
-    network: SearchNetwork = key(SearchNetwork(), "Size of the supernet")
+    space_file: str | None = key(None, own_space.COMMENT)
+    network: SearchNetwork = key(
+        SearchNetwork(), "Size of the supernet; layers null: as many as the space has by default"
+    )
     epochs: int = key(30, "Passes over the training data")
     batch_size: int = key(64, "Images, or columns of text, a training step")
     updates: int = key(10, "Updates of the strategy after each epoch")
@@ -84,7 +87,8 @@ def search(config: DictConfig) -> float:
     data = machine.load_data(config, device)
     space = instantiate(config.space)
     check_material(space, data)
-    scale = scale_for(data, config.network.layers, config.network.filters)
+    layers = space.default_layers if config.network.layers is None else config.network.layers
+    scale = scale_for(data, layers, config.network.filters)
     supernet = Supernet(space, scale, seeded(config.seed, "weights")).to(device)
     randomness = Randomness(config.seed, Search.PURPOSES, device)
     training = instantiate(config.train, _partial_=True)(
@@ -127,13 +131,14 @@ def search(config: DictConfig) -> float:
         except KeyboardInterrupt:
             print(
                 f"stopped; the best so far is in {run_dir / 'genotype.json'}; go on with: "
-                + shlex.join(["enas-search", f"resume={run_dir}"])
+                + shlex.join(["enas-search", f"resume={run_dir}", *own_space.typed(config)])
             )
             raise
     best = comparison.best
     print(space.text(best.choices[0].tolist()))
     print(comparison.text(estimator.label, data.unit))
-    print(f"written to {run_dir}; train it with: {shlex.join(['enas-train', f'genotype={run_dir}/genotype.json'])}")
+    command = shlex.join(["enas-train", f"genotype={run_dir}/genotype.json", *own_space.typed(config)])
+    print(f"written to {run_dir}; train it with: {command}")
     return float(best.value[0])
 
 
@@ -149,7 +154,7 @@ VERB = Verb(
     schema=Keys,
     task=search,
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
-    paths=("data.root", "run_dir", "resume"),
+    paths=("space_file", "data.root", "run_dir", "resume"),
     mappings=("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior"),
     resume_free=("device", "graph", "progress", "log_every", "draw_every"),
     resume_growing=("epochs",),

@@ -16,13 +16,20 @@ from enas.errors import UserError
 from enas.files import write_json
 from enas.material import check_material
 from enas.randomness import seeded
-from enas.space import load_genotype
+from enas.space import SearchSpace, build_space, load_genotype
 from enas.supernet import Child, load_child
 
-from . import configuration, machine, profiling
+from . import configuration, machine, own_space, profiling
 from .configuration import Verb, group, key
 from .keys import Init, Kernels, Network, Precision
 from .training import builds_auxiliary, measured, table, train_child
+
+
+@dataclass(unsafe_hash=True)
+class FinalNetwork(Network):
+    """The size of the final network and how its cells are stacked; null: as in the search."""
+
+    stacking: str | None = None
 
 
 @dataclass
@@ -32,7 +39,8 @@ class Keys:
     data: Any = group("Which images or text")
     train: Any = group("How the network is trained", StandAloneTraining)
     genotype: str = key(MISSING, "The genotype.json of the architecture")
-    network: Network = key(Network(), "Size of the network; null: as in the search")
+    space_file: str | None = key(None, own_space.COMMENT)
+    network: FinalNetwork = key(FinalNetwork(), "Size of the network, how cells are stacked; null: as in the search")
     init: Init = key(Init.scratch, "Starting weights; shared: those the child had in the search")
     n_random: int = key(0, "Random architectures trained by the same recipe, for comparison")
     epochs: int = key(30, "Passes over the training data")
@@ -54,9 +62,10 @@ def train(config: DictConfig) -> float:
     device = machine.prepare(config)
     genotype, space = load_genotype(Path(config.genotype))
     data = machine.load_data(config, device)
+    space = restack(space, config.network.stacking)
     check_material(space, data)
     searched = genotype.cost["scale"]
-    own = {key: searched[key] if value is None else value for key, value in config.network.items()}
+    own = {key: searched[key] if config.network[key] is None else config.network[key] for key in ("layers", "filters")}
     scale = scale_for(data, **own)
     profiling.check(config)
     if config.n_random < 0:
@@ -77,7 +86,7 @@ def train(config: DictConfig) -> float:
         try:
             results[name] = train_child(config, child.to(device), data, name, folder, origin)
         except KeyboardInterrupt:
-            print(f"stopped; go on with: {shlex.join(['enas-train', f'resume={run_dir}'])}")
+            print(f"stopped; go on with: {shlex.join(['enas-train', f'resume={run_dir}', *own_space.typed(config)])}")
             raise
     write_json(run_dir / "run.json", {**origin, "name": "found", "finished": True, "results": results})
     measures = measured(results["found"])
@@ -86,16 +95,29 @@ def train(config: DictConfig) -> float:
     return float(results["found"]["test"][measures[0]])
 
 
+def restack(space: SearchSpace, stacking: str | None) -> SearchSpace:
+    """The space with its cells stacked for other images than those of the search; its rows mean the same.
+
+    Raises UserError where the space stacks its cells in one way only, or not in this one.
+    """
+    if stacking is None:
+        return space
+    if "stacking" not in space.arguments:
+        raise UserError(f"network.stacking={stacking}: space {space.name} stacks its cells in one way; leave it out")
+    return build_space(space.name, {**space.arguments, "stacking": stacking})
+
+
 def inherit(child: Child, path: Path) -> None:
     """Give `child` the weights and statistics its row had in the supernet.
 
     Raises UserError where the file holds another row or another size.
     """
     shared = load_child(path, torch.device("cpu"))
-    if shared.row != child.row or shared.scale != child.scale:
+    own, its = ((each.row, each.scale, each.space.arguments) for each in (child, shared))
+    if own != its:
         raise UserError(
             f"init=shared: {path} holds another architecture or size ({shared.scale}); "
-            "give the genotype.json beside it, the data of the search, and no network.layers or network.filters"
+            "give the genotype.json beside it, the data of the search, and no key of network"
         )
     child.load_state_dict(shared.state_dict(), strict=False)  # it lacks the auxiliary head only
 
@@ -107,7 +129,7 @@ VERB = Verb(
     schema=Keys,
     task=train,
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
-    paths=("genotype", "data.root", "run_dir", "resume"),
+    paths=("genotype", "space_file", "data.root", "run_dir", "resume"),
     resume_free=("device", "progress"),
 )
 

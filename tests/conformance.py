@@ -1,6 +1,7 @@
 """What the conformance suites run over. A new space, strategy or estimator joins its list here and is tested."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,24 @@ from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, Text, assemble
 from enas.estimator import Estimator, Language, Shared
-from enas.space import Cost, Decision, EnasMicro, EnasRnn, NasBench201, Network, Scale, SearchSpace
+from enas.space import (
+    Amoeba,
+    Chain,
+    Cost,
+    Darts,
+    Decision,
+    EnasMacro,
+    EnasMicro,
+    EnasRnn,
+    Hierarchical,
+    NasBench201,
+    NasNet,
+    Network,
+    Pnas,
+    RelaxableSpace,
+    Scale,
+    SearchSpace,
+)
 from enas.strategy import Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
@@ -91,16 +109,49 @@ MICRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS cell space, of all sizes and outputs."""
 
+MACRO_SPACES: Mapping[str, SearchSpace] = {
+    "enas_macro-4-concat": EnasMacro(4),
+    "enas_macro-6-sum": EnasMacro(6, "sum", doubling=False),
+}
+"""The ENAS space of whole networks, with both ways to join skips."""
+
 TEXT_SPACES: Mapping[str, SearchSpace] = {
     "enas_rnn-3-all": EnasRnn(3),
     "enas_rnn-8-loose_ends": EnasRnn(8, "loose_ends"),
 }
 """The recurrent cell space: networks that read text."""
 
-CELL_SPACES: Mapping[str, SearchSpace] = {**MICRO_SPACES, "nasbench201": NasBench201(), **TEXT_SPACES}
-"""Spaces with networks."""
+PAIR_SPACES: Mapping[str, SearchSpace] = {
+    "nasnet-2": NasNet(2),
+    "amoeba-3": Amoeba(3, output="input0 node4 / node2 input1"),
+    "pnas-2": Pnas(2, output="nodes"),
+}
+"""NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
 
-SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, "growing": Growing()}
+RELAXABLE_SPACES: Mapping[str, RelaxableSpace] = {
+    "darts-2": Darts(2),
+    "darts-4": Darts(),
+    "nasbench201": NasBench201(),
+}
+"""Spaces whose supernets also compute mixtures of operations."""
+
+
+CELL_SPACES: Mapping[str, SearchSpace] = {
+    **MICRO_SPACES,
+    **MACRO_SPACES,
+    **PAIR_SPACES,
+    **RELAXABLE_SPACES,
+    "chain": Chain(4),
+    "hierarchical": Hierarchical(motifs=3, motif_nodes=3, nodes=4),
+    "hierarchical-flat": Hierarchical(motifs=0, nodes=5),
+    **TEXT_SPACES,
+}
+"""Spaces with networks that share weights."""
+
+SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True)}
+"""Spaces whose tensor shapes depend on the row: each row is trained from scratch."""
+
+SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, **SCRATCH_SPACES, "growing": Growing()}
 """All spaces: those with networks, and one with every kind of decision."""
 
 PUBLISHED_SETTINGS: Mapping[str, Any] = {
@@ -128,6 +179,12 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
 
 SCALE = Scale(layers=1, filters=4, height=16, width=16, channels=3, classes=4)
 """Small, and yet every pool sees a border and an inside in every cell."""
+
+
+def scale_of(space: SearchSpace) -> Scale:
+    """SCALE, with as many layers as the space has."""
+    return SCALE if space.own_layers is None else replace(SCALE, layers=space.own_layers)
+
 
 ESTIMATORS: Mapping[str, Callable[[Supernet, DataSet], Estimator]] = {
     "shared": lambda supernet, data: Shared(supernet, data, batch_size=16, images=16, children=4),

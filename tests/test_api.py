@@ -18,7 +18,7 @@ from enas.estimator import Shared
 from enas.final import FinalTraining
 from enas.schedule import Cosine
 from enas.scripts import search, train
-from enas.space import Scale
+from enas.space import EnasMacro, Scale
 from enas.strategy import Random
 from enas.train import SharedTraining
 
@@ -56,6 +56,12 @@ def test_a_search_writes_a_whole_run_directory(found: Path) -> None:
     content = json.loads((found / "run.json").read_text())
     assert content["finished"]
     assert content["random_baseline"]["candidates"] == 50
+
+
+def test_without_a_number_there_are_as_many_layers_as_the_space_has(tmp_path: Path) -> None:
+    find(tmp_path / "run", space=EnasMacro(2), layers=None)
+    document = json.loads((tmp_path / "run" / "genotype.json").read_text())
+    assert document["cost"]["scale"]["layers"] == document["space"]["layers"] == 2
 
 
 def test_what_was_found_is_trained(found: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from conformance import CELL_SPACES, SCALE, generator
+from conformance import CELL_SPACES, SCALE, generator, scale_of
 from enas.architecture import Architecture, Estimates
 from enas.errors import UserError
 from enas.space import EnasMicro, SearchSpace, load_genotype
@@ -122,7 +122,7 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize("space", CELL_SPACES.values(), ids=CELL_SPACES)
 def test_what_is_written_is_read(space: SearchSpace, tmp_path: Path) -> None:
     for index, row in enumerate(space.random(5, generator()).tolist()):
-        written = space.genotype(row, SCALE, {"accuracy": 0.25, "error": 0.01}, {"seed": index})
+        written = space.genotype(row, scale_of(space), {"accuracy": 0.25, "error": 0.01}, {"seed": index})
         file = tmp_path / f"{index} é.json"
         written.write(file)
         read, found = load_genotype(file)
@@ -212,7 +212,7 @@ def test_the_disagreement_is_located(path: Path) -> None:
         (lambda d: d.update(version=None), "schema version None"),
         (lambda d: d.update(format="other"), "not a genotype file"),
         (lambda d: d.pop("format"), "not a genotype file"),
-        (lambda d: d["space"].update(name="darts"), "space 'darts' is unknown"),
+        (lambda d: d["space"].update(name="unheard"), "space 'unheard' is unknown"),
         (lambda d: d["space"].update(name=3), "the space has no name"),
         (lambda d: d["space"].pop("name"), "the space has no name"),
         (lambda d: d["space"].update(nodes=3), "24 decisions, the row has 16 integers"),

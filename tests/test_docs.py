@@ -23,7 +23,7 @@ from enas.record import Record
 from enas.report import SearchReport
 from enas.scripts import rank
 from enas.search import Search
-from enas.space import EnasMicro, EnasRnn, Scale
+from enas.space import EnasMacro, EnasMicro, EnasRnn, Scale, SearchSpace
 from enas.strategy import Reinforce
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
@@ -101,7 +101,10 @@ def network(data: DataSet) -> tuple[EnasMicro, Scale]:
 def searched(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a search of one epoch."""
     data, run_dir = npz(file, valid=12, test=12), tmp_path_factory.mktemp("search")
-    space, scale = network(data)
+    return search(data, *network(data), run_dir)
+
+
+def search(data: DataSet, space: SearchSpace, scale: Scale, run_dir: Path) -> Path:
     randomness = Randomness(0, Search.PURPOSES, CPU)
     supernet = Supernet(space, scale, seeded(0, "weights"))
     training = SharedTraining(supernet, data, randomness, batch_size=12)
@@ -109,9 +112,15 @@ def searched(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Record.create(run_dir) as record:
         report = SearchReport(record, space, scale, {}, "accuracy", draw_every=1)
         estimator, strategy = Shared(supernet, data), Reinforce(space, hidden=4)
-        search = Search(space, strategy, estimator, training, randomness, plan, Limits(scale), report, progress=False)
-        search.run()
+        Search(space, strategy, estimator, training, randomness, plan, Limits(scale), report, progress=False).run()
     return run_dir
+
+
+@pytest.fixture(scope="module")
+def skipping(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a search of one epoch in the space of skip connections."""
+    data, run_dir = npz(file, valid=12, test=12), tmp_path_factory.mktemp("skipping")
+    return search(data, EnasMacro(3), Scale(3, 4, *data.image_shape, len(data.classes)), run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +191,10 @@ def trained_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run_dirs(searched: Path, trained: Path, ranked: Path, searched_text: Path, trained_text: Path) -> list[Path]:
-    return [searched, trained, ranked, searched_text, trained_text]
+def run_dirs(
+    searched: Path, skipping: Path, trained: Path, ranked: Path, searched_text: Path, trained_text: Path
+) -> list[Path]:
+    return [searched, skipping, trained, ranked, searched_text, trained_text]
 
 
 def test_every_tag_has_exactly_one_line(run_dirs: list[Path]) -> None:

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 
 from enas.draw import (
-    OPERATION_COLOURS,
     Drawing,
     Part,
     draw_graph,
@@ -22,6 +21,7 @@ from enas.draw import (
     plot_scatter,
     save_svg,
 )
+from enas.draw_parts import OPERATION_COLOURS
 
 OPERATIONS = list(OPERATION_COLOURS)
 # The published cells of the authors: source, operation, source, operation of each node.
@@ -105,6 +105,23 @@ def test_every_node_operation_and_edge_is_drawn(row: list[int]) -> None:
     assert {name for name in identifiers(drawn(row)) if not name.endswith("-trunk")} == expected
 
 
+def test_one_operation_may_read_several_sources_and_a_node_may_have_none() -> None:
+    parts = [Part("convolution", source, "conv_3x3") for source in ("image", "empty")]
+    nodes = {"empty": [], "layer": parts}
+    figure = draw_graph(Drawing("A chain", "", {"image": "read"}, nodes, ["layer"], "as it is"), "drawn")
+    assert {name for name in identifiers(figure) if not name.endswith("-trunk")} == {
+        "image",
+        "empty",
+        "layer",
+        "layer.convolution.conv_3x3",
+        "image-layer.convolution",
+        "empty-layer.convolution",
+        "layer-output",
+        "output",
+    }
+    assert not any(isinstance(patch, Circle) for patch in figure.axes[0].patches)  # nothing is added
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_lines_start_at_their_source_and_end_at_their_operation(row: list[int]) -> None:
     figure = drawn(row)
@@ -155,8 +172,27 @@ def test_nothing_lies_over_anything_else(row: list[int]) -> None:
                 assert not inside.all(axis=1).any(), patch.get_gid()
 
 
-def test_labels_fit_their_boxes() -> None:
-    figure = drawn([0, 0, 1, 1, 0, 2, 1, 3, 0, 4, 1, 0])
+def joined(concatenated: frozenset[str]) -> Figure:
+    """A node of two operations with long names."""
+    parts = [Part("left", "input0", "dilated_separable_3x3"), Part("right", "input1", "convolution_1x7_7x1")]
+    inputs = {"input0": "two cells back", "input1": "one cell back"}
+    return draw_graph(
+        Drawing("cell", "", inputs, {"node2": parts}, ["node2"], "concat", concatenated=concatenated), "drawn"
+    )
+
+
+def test_a_concatenation_is_marked_otherwise_than_a_sum() -> None:
+    marks = {
+        concatenated: [line.get_marker() for line in joined(concatenated).axes[0].lines]
+        for concatenated in (frozenset[str](), frozenset({"node2"}))
+    }
+    assert list(marks.values()) == [["+"], ["|", "|"]]
+
+
+@pytest.mark.parametrize(
+    "figure", [drawn([0, 0, 1, 1, 0, 2, 1, 3, 0, 4, 1, 0]), joined(frozenset())], ids=["short", "long"]
+)
+def test_labels_fit_their_boxes(figure: Figure) -> None:
     renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]
     boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]

@@ -49,6 +49,13 @@ def test_a_part_that_nobody_reads_and_that_reads_nothing_has_a_place() -> None:
     assert abs(layout.height["alone", 0] - layout.height["a", 0]) >= sum(ROOM)
 
 
+def test_the_end_stands_right_of_a_deeper_part_that_nobody_reads() -> None:
+    parents = {"a": [], "b": ["a"], "deep": ["b"], "end": ["a"]}
+    layout = arrange(parents, dict.fromkeys(parents, ROOM), end="end")
+    assert layout.column == {"a": 0, "b": 1, "deep": 2, "end": 3}
+    assert (("a", 2), ("end", 3)) in layout.links
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_points_of_a_column_keep_their_rooms(seed: int) -> None:
     layout = laid_out(random_graph(seed))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from conformance import MICRO_SPACES, SCALE, generator
+from conformance import CELL_SPACES, SCALE, generator, scale_of
 from enas import kernels, memory
 from enas.space import EnasMicro, Scale
 from enas.supernet import Supernet
@@ -57,10 +57,10 @@ def test_backward_takes_more_and_half_the_storage_takes_less(supernet: Supernet)
     assert 0.5 * forward <= half < 0.6 * forward
 
 
-@pytest.mark.parametrize("name", MICRO_SPACES)
+@pytest.mark.parametrize("name", CELL_SPACES)
 def test_every_space_can_be_asked_and_is_left_as_it_was(name: str) -> None:
-    space = MICRO_SPACES[name]
-    supernet = Supernet(space, SCALE, generator(1))
+    space = CELL_SPACES[name]
+    supernet = Supernet(space, scale_of(space), generator(1))
     rows = space.random(2, generator(2))
     inputs = torch.randn(1, 4, SCALE.height, SCALE.width, SCALE.channels, generator=generator(3))
     assert memory.peak(supernet.network, inputs.shape, torch.float32, space.route(rows), True) > memory.WORKSPACE

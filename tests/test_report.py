@@ -15,7 +15,7 @@ from conformance import generator
 from enas.architecture import Estimates
 from enas.record import Record
 from enas.report import Comparison, Contender, SearchReport
-from enas.space import EnasMicro, Scale, load_genotype
+from enas.space import Chain, EnasMicro, Scale, load_genotype
 from enas.supernet import Child, load_child
 
 SPACE = EnasMicro(nodes=2)
@@ -202,6 +202,22 @@ def test_the_log_of_an_epoch(report: SearchReport) -> None:
         for number, name in enumerate(SPACE.decisions[places[0]].alternatives):
             share = float((rows[:, places] == number).double().mean())
             assert line[f"policy/{cell}/{name}"] == pytest.approx(share)
+
+
+def test_shares_of_numbers_say_of_what(tmp_path: Path) -> None:
+    space = Chain(2)
+    with Record.create(tmp_path / "run") as record:
+        report = SearchReport(record, space, SCALE, MANIFEST, "accuracy")
+        rows = torch.tensor([[1, 3, 0, 0, 0, 0, 1], [2, 3, 0, 0, 0, 0, 1]])
+        report.epoch({}, [], estimates(0, [0.5]), rows, 11)
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    shares = {tag: share for tag, share in line.items() if tag.startswith("policy/layer0/") and share}
+    assert shares == {
+        "policy/layer0/height_3": 0.5,
+        "policy/layer0/height_5": 0.5,
+        "policy/layer0/width_7": 1.0,
+        "policy/layer0/filters_24": 1.0,
+    }
 
 
 def test_an_epoch_without_updates_has_no_reward(report: SearchReport) -> None:

@@ -44,7 +44,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Policy<A>& policy, const Tensor
                                            bool keep) {
   const Sizes& sizes = policy.sizes;
   const int64_t count = choices.size(0);
-  Tensor scores = empty(like, {2, count}), chosen = torch::stable::empty_like(choices);
+  Tensor scores = empty(like, {SCORES, count}), chosen = torch::stable::empty_like(choices);
   Tensor saved = empty(like, {count, keep ? policy.kept.size : 0});
   const int64_t numbers = int64_t(sizes.choices) * sizes.alternatives;
   each_team(count, [&](int64_t first, int64_t rows) {

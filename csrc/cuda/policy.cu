@@ -142,7 +142,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& recurrent, const Tensor
     check_forward(policy.sizes, recurrent, choices, active, noise);
     const int64_t count = choices.size(0);
     Tensor projected = empty(inputs, {inputs.size(0), policy.sizes.gates()});
-    Tensor scores = empty(recurrent, {2, count}), chosen = torch::stable::empty_like(choices);
+    Tensor scores = empty(recurrent, {SCORES, count}), chosen = torch::stable::empty_like(choices);
     Tensor saved = empty(recurrent, {count, keep ? policy.kept.size : 0});
     Tensor room = empty(recurrent, {count, policy.room.size});
     policy.projected = pointer<A>(projected);

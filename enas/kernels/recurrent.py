@@ -43,7 +43,10 @@ class Step(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One decision. Its logits are divided by `temperature`, kept within `bound` by tanh, and added to `prior`."""
+    """One decision. Its logits are divided by `temperature`, kept within `bound` by tanh, and added to `prior`.
+
+    A skip with a `target` above 0 is to be taken with that probability: how far the policy is from it is scored.
+    """
 
     place: int  # in the row
     kind: int
@@ -52,6 +55,7 @@ class Choice(NamedTuple):
     prior: tuple[float, ...]  # one number for each alternative
     temperature: float = 1.0
     bound: float = 0.0  # 0: none
+    target: float = 0.0  # 0: none; else less than 1
 
 
 class Tables(NamedTuple):
@@ -59,7 +63,7 @@ class Tables(NamedTuple):
 
     steps: Tensor  # int32 [S, 7], the fields of Step
     choices: Tensor  # int32 [D, 4 + A]: place, kind, alternatives, first word, nodes
-    numbers: Tensor  # float64 [D, 2 + A]: temperature, bound, prior
+    numbers: Tensor  # float64 [D, 3 + A]: temperature, bound, target, prior
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class Program:
                 dtype=torch.int32,
             ),
             torch.tensor(
-                [[choice.temperature, choice.bound, *filled(choice.prior)] for choice in self.choices],
+                [[choice.temperature, choice.bound, choice.target, *filled(choice.prior)] for choice in self.choices],
                 dtype=torch.float64,
             ),
         )
@@ -121,14 +125,15 @@ def policy(
     active   None, or what says of rows which decisions take part, bool [n, D]; it is asked with rows that are filled up
              to the decision at hand. One that takes no part is sampled as 0 and counts in nothing
 
-    Returns scores [2, n], the log-probability and the summed entropy of the softmaxes in nats, and the rows.
+    Returns the rows and, before them, scores [3, n] in nats: the log-probability; the entropy of the softmaxes, summed;
+    and the Kullback-Leibler divergence of skips from their targets, KL(policy || target), summed.
     """
     walk = _Walk(weights, program, tables.numbers, choices.clone())
     for step in program.steps:
         walk.advance(step)
         if step.length:
             walk.decide(step, noise, active)
-    return torch.stack([walk.log_probability, walk.entropy]), walk.choices
+    return torch.stack([walk.log_probability, walk.entropy, walk.divergence]), walk.choices
 
 
 class _Walk:
@@ -143,7 +148,7 @@ class _Walk:
         self.chosen = self.start
         self.keys: dict[int, Tensor] = {}
         self.anchors: dict[int, Tensor] = {}
-        self.log_probability = self.entropy = self.cell.new_zeros(choices.shape[0])
+        self.log_probability = self.entropy = self.divergence = self.cell.new_zeros(choices.shape[0])
 
     def advance(self, step: Step) -> None:
         """One step of the LSTM."""
@@ -169,9 +174,11 @@ class _Walk:
             choice = self.choices[:, decision.place]
             gain = log_softmax.gather(1, choice[:, None])[:, 0]
             spread = -(log_softmax.exp() * log_softmax).sum(dim=1)
+            distance = self._distance(number, decision, log_softmax)
             if taking_part is not None:
-                gain, spread = torch.where(taking_part, gain, 0.0), torch.where(taking_part, spread, 0.0)
+                gain, spread, distance = (torch.where(taking_part, score, 0.0) for score in (gain, spread, distance))
             self.log_probability, self.entropy = self.log_probability + gain, self.entropy + spread
+            self.divergence = self.divergence + distance
             if decision.kind == SOURCE:
                 chosen = chosen + torch.stack([self.anchors[node] for node in decision.nodes], dim=1)[self.rows, choice]
             elif decision.kind == SKIP:
@@ -180,6 +187,14 @@ class _Walk:
             else:
                 chosen = chosen + self.weights.inputs[1 + decision.word + choice]
         self.chosen = chosen / (1 + selected)
+
+    def _distance(self, number: int, decision: Choice, log_softmax: Tensor) -> Tensor:
+        """[n], from the target of a decision; 0 where it has none."""
+        if decision.target == 0:
+            return torch.zeros_like(self.divergence)
+        target = self.numbers[number, 2]
+        wished = torch.stack([1 - target, target]).log().to(log_softmax.dtype)
+        return (log_softmax.exp() * (log_softmax - wished)).sum(dim=1)
 
     def _logits(self, number: int, decision: Choice) -> Tensor:
         """[n, A] for the alternatives of one decision."""
@@ -195,4 +210,4 @@ class _Walk:
         logits = logits / decision.temperature
         if decision.bound > 0:
             logits = decision.bound * torch.tanh(logits)
-        return logits + self.numbers[number, 2 : 2 + len(decision.prior)].to(logits.dtype)
+        return logits + self.numbers[number, 3 : 3 + len(decision.prior)].to(logits.dtype)

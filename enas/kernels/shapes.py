@@ -262,9 +262,9 @@ def _policy(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, hidden = choices.shape[0], key.shape[0]
-    kept = (6 * steps.shape[0] + 2 * nodes + 2 * queries) * hidden + 2 * numbers.shape[0] * (numbers.shape[1] - 2)
+    kept = (6 * steps.shape[0] + 2 * nodes + 2 * queries) * hidden + 2 * numbers.shape[0] * (numbers.shape[1] - 3)
     saved = recurrent.new_empty(rows, kept if keep else 0)
-    return recurrent.new_empty(2, rows), torch.empty_like(choices), saved
+    return recurrent.new_empty(3, rows), torch.empty_like(choices), saved
 
 
 def _policy_backward(

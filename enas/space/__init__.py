@@ -10,18 +10,46 @@ from typing import Any
 
 from enas.architecture import Architecture, Genotype, read_genotype
 from enas.errors import UserError
+from enas.space import own
 from enas.space.base import Cost, Decision, Material, Network, Noise, Output, Scale, SearchSpace
+from enas.space.chain import Chain
+from enas.space.darts import Darts
+from enas.space.enas_macro import EnasMacro
 from enas.space.enas_micro import EnasMicro
 from enas.space.enas_rnn import EnasRnn
+from enas.space.hierarchical import Hierarchical
 from enas.space.nasbench201 import NasBench201
+from enas.space.nasnet import Amoeba, NasNet, Pnas
+from enas.space.relaxable import Edge, RelaxableNetwork, RelaxableSpace
 
-SPACES: Mapping[str, type[SearchSpace]] = {space.name: space for space in (EnasMicro, EnasRnn, NasBench201)}
+SPACES: dict[str, type[SearchSpace]] = {
+    space.name: space
+    for space in (EnasMicro, EnasMacro, EnasRnn, NasBench201, NasNet, Amoeba, Pnas, Darts, Chain, Hierarchical)
+}
+_BUILT_IN = frozenset(SPACES)
+
+
+def register(space: type[SearchSpace]) -> type[SearchSpace]:
+    """Add a space of your own to SPACES, so that a genotype can name it; also a decorator of its class.
+
+    Raises UserError where its name is none, or one of the spaces that are built in.
+    """
+    name = own.check_name(space)
+    if name in _BUILT_IN:
+        raise UserError(f"{space.__name__}.name={name}: a built-in space has this name; choose another")
+    SPACES[name] = space
+    return space
+
+
+def load_space_file(path: Path) -> type[SearchSpace]:
+    """Run the Python file of a space of your own and register what it defines; see `own.load_class`."""
+    return register(own.load_class(path))
 
 
 def build_space(name: str, arguments: Mapping[str, Any]) -> SearchSpace:
     """The space called `name`. Raises UserError for an unknown space, an unknown argument or a value it refuses."""
     if name not in SPACES:
-        raise UserError(f"space {name!r} is unknown; allowed are {', '.join(SPACES)}")
+        raise UserError(f"space {name!r} is unknown, allowed are {', '.join(SPACES)}; space_file=FILE adds your own")
     allowed = list(inspect.signature(SPACES[name]).parameters)
     for key in arguments:
         if key not in allowed:
@@ -50,17 +78,29 @@ def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
 
 __all__ = [
     "SPACES",
+    "Amoeba",
+    "Chain",
     "Cost",
+    "Darts",
     "Decision",
+    "Edge",
+    "EnasMacro",
     "EnasMicro",
     "EnasRnn",
+    "Hierarchical",
     "Material",
     "NasBench201",
+    "NasNet",
     "Network",
     "Noise",
     "Output",
+    "Pnas",
+    "RelaxableNetwork",
+    "RelaxableSpace",
     "Scale",
     "SearchSpace",
     "build_space",
     "load_genotype",
+    "load_space_file",
+    "register",
 ]

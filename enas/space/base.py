@@ -126,6 +126,8 @@ class Output(NamedTuple):
 class Network(nn.Module, ABC):
     """A supernet (a row of weights for every possible edge) or one child (a row for each edge it has)."""
 
+    drops_paths: ClassVar[bool] = True
+    """Whether it has paths that `Noise.drop_path` can drop."""
     routes: Tensor | None
     """A child's own routes int32 [1, E, 3]; None in a supernet, which is told."""
 
@@ -157,8 +159,8 @@ class SearchSpace(ABC):
     """A list of decisions and their meaning. Functions on rows take and give int64 `[n, D]` on any device."""
 
     name: ClassVar[str]
-    shareable: ClassVar[bool] = True
-    """Whether one supernet can hold every row; False where tensor shapes depend on the row."""
+    shareable: bool = True
+    """Whether one supernet can hold every row; False where tensor shapes depend on the row. Arguments may decide."""
     reads: ClassVar[Material] = "images"
     """What its networks read."""
     static: ClassVar[bool] = True
@@ -167,9 +169,16 @@ class SearchSpace(ABC):
     """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
     constrained: ClassVar[bool] = False
     """Whether a row within the alternatives, repaired, may still be illegal, so that sampled rows have to be tested."""
+    own_layers: int | None = None
+    """The layers of each of its networks where their number belongs to the row; None where any number may be asked."""
     decisions: tuple[Decision, ...]
     sampling_order: tuple[int, ...]
     """A permutation of the row: the order in which a controller samples it."""
+
+    @property
+    def default_layers(self) -> int:
+        """The layers of a network for which no number is asked."""
+        return 3 if self.own_layers is None else self.own_layers
 
     @property
     @abstractmethod

@@ -58,6 +58,10 @@ class EnasRnn(SearchSpace):
         self.sampling_order = tuple(range(len(decisions)))
 
     @property
+    def default_layers(self) -> int:
+        return 1
+
+    @property
     def arguments(self) -> dict[str, Any]:
         return {"nodes": self.nodes, "output": self.output}
 

@@ -26,7 +26,7 @@ from enas.strategy.program import compile_program, vocabularies
 
 
 class Policy(NamedTuple):
-    """Rows [n, D] and what the controller thinks of them, scores [2, n]."""
+    """Rows [n, D] and what the controller thinks of them, scores [3, n]."""
 
     choices: Tensor
     scores: Tensor
@@ -41,6 +41,11 @@ class Policy(NamedTuple):
         """[n], summed over the softmaxes of all decisions, in nats."""
         return self.scores[1]
 
+    @property
+    def skip_divergence(self) -> Tensor:
+        """[n], of the skips from `skip_target`: the sum of KL(policy || target) over all skips, in nats."""
+        return self.scores[2]
+
 
 class Controller(nn.Module):
     """See the module. Shapes: H = `hidden`, n rows.
@@ -49,9 +54,10 @@ class Controller(nn.Module):
     bound         kind -> logits become bound * tanh(logits), after the temperature
     initial_bias  vocabulary -> starting values of the trained bias of its softmax
     prior         pattern of decision names -> values added to the logits at the end, never trained
+    skip_target   how often a skip is to be taken; 0 for no wish
 
-    Raises UserError for an unknown kind, for a temperature or bound not above 0, and where a bias does not fit the
-    decisions it is for, or fits none.
+    Raises UserError for an unknown kind, for a temperature or bound not above 0, for a target that is no probability
+    below 1, and where a bias does not fit the decisions it is for, or fits none.
     """
 
     _steps: Tensor
@@ -67,6 +73,7 @@ class Controller(nn.Module):
         initial_bias: Mapping[str, Sequence[float]],
         prior: Mapping[str, Sequence[float]],
         generator: torch.Generator,
+        skip_target: float = 0.0,
     ):
         super().__init__()
         for key, by_kind in (("temperature", temperature), ("bound", bound)):
@@ -74,9 +81,13 @@ class Controller(nn.Module):
                 if kind not in get_args(Kind) or not isinstance(value, int | float) or not value > 0:
                     allowed = f"a number above 0 for {', '.join(get_args(Kind))}"
                     raise UserError(f"strategy.{key}.{kind}={value}: allowed is {allowed}")
+        if not 0 <= skip_target < 1:
+            raise UserError(
+                f"strategy.skip_target={skip_target}: allowed is more than 0, or 0 for none, and less than 1"
+            )
         self.space, self.hidden = space, hidden
         sizes = vocabularies(space)
-        self.program = compile_program(space, temperature, bound, prior)
+        self.program = compile_program(space, temperature, bound, prior, skip_target)
         for name, table in zip(Tables._fields, self.program.tables(), strict=True):
             self.register_buffer(f"_{name}", table, persistent=False)
 

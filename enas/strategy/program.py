@@ -22,6 +22,7 @@ def compile_program(
     temperature: Mapping[str, float],
     bound: Mapping[str, float],
     prior: Mapping[str, Sequence[float]],
+    skip_target: float = 0.0,
 ) -> Program:
     """The steps of the LSTM for all decisions in sampling order; see `Controller` for the settings.
 
@@ -79,6 +80,7 @@ def compile_program(
                     _prior_of(decision, prior),
                     float(temperature.get(decision.kind, 1.0)),
                     float(bound.get(decision.kind, 0.0)),
+                    skip_target if decision.kind == "skip" else 0.0,
                 )
             )
     return Program(tuple(steps), tuple(choices))

@@ -27,6 +27,9 @@ class Reinforce(Sampler):
     entropy_weight  how much a nat of entropy is worth, in units of the objective
     entropy         "reward": added to the reward and not differentiated, as the authors do; "gradient": a term of the
                     loss, whose gradient keeps the policy open
+    skip_target     how often a skip connection is to be taken; 0 for no wish
+    skip_weight     what a nat of distance from there costs, in units of the objective: the divergence of the skips that
+                    are sampled together is summed, and the mean over those sums is a term of the loss
     baseline_decay  of the moving average of rewards; it starts at the first reward (the authors start at 0, so that
                     about 100 samples are biased) and moves before the advantage is taken, once a sample
     learning_rate, betas, epsilon  of Adam
@@ -46,6 +49,8 @@ class Reinforce(Sampler):
         prior: Mapping[str, Sequence[float]] | None = None,
         entropy_weight: float = 1e-4,
         entropy: Literal["reward", "gradient"] = "gradient",
+        skip_target: float = 0.4,
+        skip_weight: float = 0.8,
         baseline_decay: float = 0.99,
         learning_rate: float = 0.0035,
         betas: Sequence[float] = (0.0, 0.999),
@@ -59,7 +64,12 @@ class Reinforce(Sampler):
             raise UserError(f"strategy.baseline_decay={baseline_decay}: allowed is more than 0 and less than 1")
         if hidden < 1:
             raise UserError(f"strategy.hidden={hidden}: allowed is 1 or more")
-        for key, value in (("learning_rate", learning_rate), ("epsilon", epsilon), ("entropy_weight", entropy_weight)):
+        for key, value in (
+            ("learning_rate", learning_rate),
+            ("epsilon", epsilon),
+            ("entropy_weight", entropy_weight),
+            ("skip_weight", skip_weight),
+        ):
             if not 0 <= value < math.inf:
                 raise UserError(f"strategy.{key}={value}: allowed is 0 or more")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -73,7 +83,12 @@ class Reinforce(Sampler):
             initial_bias or {},
             prior or {},
             torch.Generator().manual_seed(seed),
+            skip_target,
         )
+        skipping = {decision.step for decision in space.decisions if decision.kind == "skip"}
+        self.skips = len(skipping) if skip_target > 0 else 0
+        """How many groups of skips, each sampled together, are measured against the target."""
+        self.skip_cost = skip_weight / self.skips if self.skips else 0.0
         self.optimiser = torch.optim.Adam(
             self.controller.parameters(), lr=learning_rate, betas=(betas[0], betas[1]), eps=epsilon, fused=True
         )
@@ -88,25 +103,27 @@ class Reinforce(Sampler):
 
     def tell(self, estimates: Estimates) -> dict[str, Tensor]:
         scores = self.controller.evaluate(estimates.choices).scores
-        log_probability, entropy = scores.detach()
+        log_probability, entropy, divergence = scores.detach()
         reward = estimates.value.to(entropy.dtype)
         if self.entropy == "reward":
             reward = reward + self.entropy_weight * entropy
         baselines = self._baselines(reward)
         advantages = reward - baselines
         bonus = torch.full_like(reward, self.entropy_weight if self.entropy == "gradient" else 0.0)
-        loss = -(scores * torch.stack([advantages, bonus])).sum() / len(reward)
+        price = torch.full_like(reward, -self.skip_cost)
+        loss = -(scores * torch.stack([advantages, bonus, price])).sum() / len(reward)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.finite &= torch.isfinite(loss.detach())
-        return {
+        metrics = {
             "strategy/loss": loss.detach(),
             "strategy/entropy": entropy.mean(),
             "strategy/baseline": baselines[-1],
             "strategy/advantage": advantages.mean(),
             "strategy/log_probability": log_probability.mean(),
         }
+        return {**metrics, "strategy/skip_divergence": divergence.mean() / self.skips} if self.skips else metrics
 
     def _baselines(self, reward: Tensor) -> Tensor:
         """The baseline after each of the rewards [n], which moves it; the first one of all starts it."""

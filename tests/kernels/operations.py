@@ -368,7 +368,7 @@ def _policy() -> Iterator[Case]:
             native.load()
             own = _policy_arguments(case, dtype)
             _, chosen, saved = torch.ops.enas.policy(*own)
-            return (normal(2, case.rows, seed=4).to(saved.dtype), *own[:12], chosen, own[13], saved)
+            return (normal(3, case.rows, seed=4).to(saved.dtype), *own[:12], chosen, own[13], saved)
 
         yield Case(f"policy/{case.name}/backward", "policy_backward", backward, partial(_policy_gradients, case))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from conformance import Growing, generator
 from enas.kernels import recurrent
 from enas.kernels.recurrent import PolicyWeights, Program
-from enas.space import EnasMicro, SearchSpace
+from enas.space import EnasMacro, EnasMicro, SearchSpace
 from enas.strategy.program import compile_program, vocabularies
 from strategy.written_out import Skipping
 
@@ -22,6 +22,7 @@ SETTINGS: Mapping[str, Any] = {
     "temperature": {"operation": 5.0, "source": 2.0, "number": 0.5},
     "bound": {"operation": 2.5, "source": 1.1, "skip": 1.5},
     "prior": {},
+    "skip_target": 0.3,
 }
 
 
@@ -91,5 +92,6 @@ POLICIES = [
     PolicyCase(EnasMicro(1), 3, 0),
     PolicyCase(EnasMicro(2), 20, 7),
     PolicyCase(Skipping(), 33, 3),
+    PolicyCase(EnasMacro(4), 6, 5, SETTINGS),
     PolicyCase(Growing(), 18, 6),
 ]

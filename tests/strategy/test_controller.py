@@ -12,7 +12,7 @@ from conformance import PUBLISHED_SETTINGS, Growing, generator
 from enas.errors import UserError
 from enas.space import EnasMicro, SearchSpace
 from enas.strategy.controller import Controller
-from strategy.written_out import Skipping, published_log_probability, skipping_log_probability
+from strategy.written_out import Skipping, published_log_probability, skipping_scores
 from tolerances import PUBLISHED, assert_same, probability
 
 
@@ -28,8 +28,7 @@ def controller(
 ) -> Controller:
     """In float64; `sharpened` multiplies the weights, so that the policy is far from uniform."""
     parts = {name: settings.pop(name, {}) for name in ("temperature", "bound", "initial_bias", "prior")}
-    assert not settings
-    made = Controller(space, hidden, **parts, generator=generator(seed)).double()
+    made = Controller(space, hidden, **parts, generator=generator(seed), **settings).double()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if not name.startswith("bias"):
@@ -107,11 +106,27 @@ def test_on_enas_micro_it_is_the_published_controller(nodes: int) -> None:
 
 def test_skips_are_sampled_together_and_averaged() -> None:
     space = Skipping()
-    made = controller(space, sharpened=20.0)
+    made = controller(space, sharpened=20.0, skip_target=0.4)
     rows = every_row(space)
     assert len(rows) == 2**6
-    expected = [skipping_log_probability(made, row) for row in rows.tolist()]
-    assert_same(made.evaluate(rows).log_probability.detach(), torch.tensor(expected, dtype=torch.float64))
+    expected = torch.tensor([skipping_scores(made, row, 0.4) for row in rows.tolist()], dtype=torch.float64)
+    policy = made.evaluate(rows)
+    assert_same(policy.log_probability.detach(), expected[:, 0])
+    assert_same(policy.skip_divergence.detach(), expected[:, 1])
+    assert float(expected[:, 1].min()) > 0.1
+
+
+def test_without_a_target_skips_diverge_from_nothing() -> None:
+    policy = controller(Skipping(), sharpened=20.0).evaluate(every_row(Skipping()))
+    assert (policy.skip_divergence == 0).all()
+
+
+@pytest.mark.parametrize("target", [-0.1, 1.0, float("nan")])
+def test_a_target_is_a_probability(target: float) -> None:
+    with pytest.raises(
+        UserError, match=r"strategy\.skip_target=.*allowed is more than 0, or 0 for none, and less than 1"
+    ):
+        controller(SINGLE, skip_target=target)
 
 
 def test_published_settings_give_the_published_first_probabilities() -> None:

@@ -1,11 +1,13 @@
 """The program of a controller: its steps, and what they read."""
 
 import pytest
+import torch
 
 from conformance import Growing
 from enas.errors import UserError
 from enas.kernels.recurrent import SKIP, SOFTMAX, SOURCE, Choice, Step
-from enas.space import EnasMicro
+from enas.space import EnasMacro, EnasMicro
+from enas.space.enas_macro import slot_name
 from enas.strategy.program import compile_program, vocabularies
 from strategy.written_out import Skipping
 
@@ -53,6 +55,32 @@ def test_skips_share_a_step() -> None:
     assert [choice.nodes for choice in program.choices if choice.kind == SKIP] == [(0,), (0,), (1,)]
 
 
+def test_a_target_is_for_skips_alone() -> None:
+    program = compile_program(Growing(), {}, {}, {}, skip_target=0.25)
+    assert {choice.kind: choice.target for choice in program.choices} == {SOFTMAX: 0.0, SOURCE: 0.0, SKIP: 0.25}
+    skip = next(number for number, choice in enumerate(program.choices) if choice.kind == SKIP)
+    assert program.tables().numbers[skip].tolist() == [1.0, 0.0, 0.25, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_the_macro_controller_looks_at_the_layers_that_skips_name() -> None:
+    """Bit j of a layer is slot j in the network, and the key that the controller looks at is that of the same slot."""
+    space = EnasMacro(5)
+    program = compile_program(space, {}, {}, {})
+    keys = {}
+    for number, step in enumerate(program.steps):
+        if step.node >= 0 and step.anchor:  # it follows the decisions of the layer it is the anchor of
+            taken = program.steps[number - 1]
+            keys[step.node] = space.decisions[program.choices[taken.first].place].owner
+        elif step.node >= 0:
+            keys[step.node] = "stem"
+    sources = space.route(torch.zeros(1, len(space.decisions), dtype=torch.int64))[0, :, 0].tolist()
+    skips = [choice for choice in program.choices if choice.kind == SKIP]
+    assert len(skips) == 10
+    for choice in skips:
+        named = space.decisions[choice.place].alternatives[1]
+        assert keys[choice.nodes[0]] == named == slot_name(sources[choice.place])
+
+
 def test_vocabularies_follow_one_another() -> None:
     space = Growing()
     assert vocabularies(space) == {"width": 2, "combine": 2, "operation": 4}
@@ -68,7 +96,7 @@ def test_tables_are_filled_up() -> None:
     tables = compile_program(EnasMicro(1), {"source": 2.0}, {"source": 3.0}, {"*/source": [0.5, 0.25]}).tables()
     assert tables.steps.shape == (13, 7)
     assert tables.choices[0].tolist() == [0, SOURCE, 2, 0, 0, 1, 0, 0, 0]
-    assert tables.numbers[0].tolist() == [2.0, 3.0, 0.5, 0.25, 0.0, 0.0, 0.0]
+    assert tables.numbers[0].tolist() == [2.0, 3.0, 0.0, 0.5, 0.25, 0.0, 0.0, 0.0]
 
 
 def test_a_prior_that_fits_nothing_is_refused() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from conformance import PUBLISHED_SETTINGS, Growing, generator
 from enas.architecture import Estimates
 from enas.errors import UserError
-from enas.space import EnasMicro, SearchSpace
+from enas.space import EnasMacro, EnasMicro, SearchSpace
 from enas.strategy import Random, Reinforce
 from tolerances import assert_same
 
@@ -72,6 +72,36 @@ def test_the_loss_is_the_mean_over_samples(entropy: Any) -> None:
     assert_same(metrics["strategy/loss"], torch.tensor(expected))
     assert_same(metrics["strategy/entropy"], policy.entropy.detach().mean())
     assert_same(metrics["strategy/log_probability"], policy.log_probability.detach().mean())
+
+
+@pytest.mark.parametrize("weight", [0.8, 0.0])
+def test_the_distance_of_skips_from_their_target_is_a_term_of_the_loss(weight: float) -> None:
+    """The sum over the skips of a layer, the mean over the layers that have any: three of four."""
+    space = EnasMacro(4)
+    strategy = Reinforce(space, hidden=8, entropy_weight=0.0, skip_weight=weight, skip_target=0.4)
+    rows = space.random(3, generator())
+    policy = strategy.controller.evaluate(rows)
+    metrics = strategy.tell(told(rows, 0.5, 0.5, 0.5))  # no advantage
+    mean = policy.skip_divergence.detach().mean() / 3
+    assert_same(metrics["strategy/skip_divergence"], mean)
+    assert_same(metrics["strategy/loss"], weight * mean)
+
+
+@pytest.mark.parametrize("target", [0.4, 0.9, 0.0])
+def test_skips_come_to_be_taken_as_often_as_wished(target: float) -> None:
+    space = EnasMacro(5)
+    strategy, draw = Reinforce(space, hidden=8, skip_target=target, learning_rate=0.02), generator(1)
+    skips = [place for place, decision in enumerate(space.decisions) if decision.kind == "skip"]
+    for _ in range(60):
+        strategy.tell(told(strategy.ask(4, draw), *[0.5] * 4))
+    share = float(strategy.ask(500, draw)[:, skips].double().mean())
+    assert share == pytest.approx(target or 0.5, abs=0.04)
+
+
+def test_without_skips_or_a_target_nothing_is_said_of_skips() -> None:
+    for strategy in (Reinforce(SPACE, hidden=8), Reinforce(EnasMacro(3), hidden=8, skip_target=0.0)):
+        metrics = strategy.tell(told(strategy.space.random(2, generator()), 0.4, 0.6))
+        assert "strategy/skip_divergence" not in metrics
 
 
 def mean_entropy(strategy: Reinforce) -> float:
@@ -168,6 +198,8 @@ def test_with_a_lost_policy_rows_are_still_legal() -> None:
         ({"learning_rate": -0.1}, "strategy.learning_rate=-0.1: allowed is 0 or more"),
         ({"epsilon": -1.0}, "strategy.epsilon=-1.0"),
         ({"entropy_weight": -1.0}, "strategy.entropy_weight=-1.0"),
+        ({"skip_weight": -1.0}, "strategy.skip_weight=-1.0"),
+        ({"skip_target": 1.0}, "strategy.skip_target=1.0"),
         ({"betas": [0.0, 1.0]}, r"strategy.betas=\[0.0, 1.0\]: allowed are two numbers"),
         ({"betas": [0.9]}, r"strategy.betas=\[0.9\]"),
     ],

@@ -1,5 +1,7 @@
 """The controller written out for one row of two spaces: what `Controller` must say of them."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -78,9 +80,12 @@ class Skipping(Growing):
         return torch.ones_like(choices, dtype=torch.bool)
 
 
-def skipping_log_probability(made: Controller, row: list[int]) -> float:
-    """The controller on Skipping for one row: the skips of a layer are sampled from one state, each from -+ its score,
-    and what follows them is the sum of the chosen anchors over one more than their number."""
+def skipping_scores(made: Controller, row: list[int], target: float) -> tuple[float, float]:
+    """Log-probability of one row of Skipping, and its divergence from the target.
+
+    The skips of a layer are sampled from one state, each from -+ its score, and what follows them is the sum of the
+    chosen anchors over one more than their number.
+    """
     weight = {name: value.detach() for name, value in made.named_parameters()}
     state = (torch.zeros(made.hidden, dtype=torch.float64),) * 2
 
@@ -92,7 +97,7 @@ def skipping_log_probability(made: Controller, row: list[int]) -> float:
         return state[1]
 
     anchors: list[Tensor] = []
-    place, total = 0, 0.0
+    place, total, divergence = 0, 0.0, 0.0
     for layer in range(3):
         logits = lstm(weight["start"][0]) @ weight["softmax.operation"] + weight["bias.operation"]
         total += float(logits.log_softmax(0)[row[place]])
@@ -104,8 +109,11 @@ def skipping_log_probability(made: Controller, row: list[int]) -> float:
                 key = anchor @ weight["attention_key"]
                 score = torch.tanh(key + query) @ weight["attention_value"][:, 0]
                 total += float(torch.stack([-score, score]).log_softmax(0)[skip])
+                often = float(torch.sigmoid(2 * score))  # what a softmax of -+ the score says
+                divergence += often * math.log(often / target)
+                divergence += (1 - often) * math.log((1 - often) / (1 - target))
                 chosen += [anchor] * skip
             given = sum(chosen, torch.zeros(made.hidden, dtype=torch.float64)) / (1 + len(chosen))
         place += 1 + layer
         anchors.append(lstm(given))
-    return total
+    return total, divergence

@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 import enas
-from conformance import toy_data
+from conformance import toy_data, toy_text
 from enas.api import BOUND
 from enas.data import Augmentation, DataSet
 from enas.estimator import Shared
@@ -145,3 +145,16 @@ def test_the_package_gives_data_sets(tmp_path: Path) -> None:
     digits = enas.data.digits()
     assert isinstance(digits, DataSet)
     assert torch.equal(digits.train.labels.unique(), torch.arange(10))
+
+
+def test_a_text_is_searched_and_learnt_with_the_same_two_calls(tmp_path: Path) -> None:
+    comparison = enas.find(toy_text(), tmp_path / "search", 1, filters=4, batch_size=16, progress=False)
+    assert comparison.best.metrics["perplexity"] > 1
+    genotype = tmp_path / "search" / "genotype.json"
+    child, result = enas.fit(
+        genotype, toy_text(), tmp_path / "final", 1, batch_size=16, progress=False, patience=None, scored=4
+    )
+    assert child.scale == Scale(1, 4, 1, 1, 1, 6)
+    assert result["test"]["words"] == 96
+    for folder in ("search", "final"):
+        assert json.loads((tmp_path / folder / "vocabulary.json").read_text()) == list(toy_text().classes)

@@ -31,7 +31,7 @@ class EnasRnn(SearchSpace):
     for each node 1 .. `nodes`, as the corrected code stores it; activations are tanh, relu, sigmoid, identity.
 
     `scale.filters` is the number of hidden units, which the embedding has too, `scale.classes` the vocabulary,
-    `scale.layers` how many layers of the cell are stacked (1 as published); the other sizes are 1.
+    `scale.layers` how many layers of the cell are stacked (1 as published, and by default); the other sizes are 1.
 
     output  "all": the mean of nodes 1 .. `nodes` (corrected code); "loose_ends": of those that no node reads (first
             code, and the cell of the paper)

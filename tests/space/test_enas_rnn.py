@@ -73,6 +73,10 @@ def test_the_published_network_has_its_size() -> None:
     assert int(macs) == int(params) - 10_000
 
 
+def test_one_layer_unless_another_number_is_asked() -> None:
+    assert EnasRnn().default_layers == 1
+
+
 @pytest.mark.parametrize(("nodes", "layers"), [(1, 1), (3, 2)])
 def test_the_cost_is_the_network_s(nodes: int, layers: int) -> None:
     space, scale = EnasRnn(nodes), Scale(layers, 5, 1, 1, 1, 9)

@@ -223,16 +223,16 @@ def inputs(space: SearchSpace, children: int = 1, batch: int = 3, scale: Scale =
     return images(children, batch, scale, seed).double()
 
 
-def toy_text(length: int = 600, scale: Scale = SCALE) -> Text:
+TEXT_SCALE = Scale(layers=1, filters=8, height=1, width=1, channels=1, classes=6)
+"""The smallest language model that learns `toy_text`."""
+
+
+def toy_text(length: int = 600, scale: Scale = TEXT_SCALE) -> Text:
     """A text in which a word is mostly the one after the last: learnable, made of integers alone."""
     steps = torch.randint(0, 5, (length,), generator=generator(5)).clamp_max(1)
     tokens = steps.cumsum(0) % scale.classes
     classes = tuple(f"word{place}" for place in range(scale.classes))
     return Text("toy", tokens[:400], tokens[400:500], tokens[500:], classes)
-
-
-TEXT_SCALE = Scale(layers=1, filters=8, height=1, width=1, channels=1, classes=6)
-"""The smallest language model that learns `toy_text`."""
 
 
 TEXT_ESTIMATORS: Mapping[str, Callable[[Supernet, Text], Estimator]] = {

@@ -7,31 +7,35 @@ from typing import Any
 
 import torch
 
-from enas.data import DataSet
-from enas.estimator import Shared
+from enas.alone import StandAloneTraining
+from enas.data import DataSet, Text
+from enas.estimator import Estimator, Language, Shared
 from enas.final import FinalTraining
+from enas.language import FinalLanguageTraining, LanguageTraining
+from enas.material import check_material
 from enas.plan import Limits, Plan
 from enas.precision import select as select_precision
 from enas.randomness import Randomness, seeded
 from enas.record import Record, manifest
 from enas.report import Comparison, SearchReport
 from enas.search import Search
-from enas.space import EnasMicro, Scale, SearchSpace, load_genotype
+from enas.space import EnasMicro, EnasRnn, Scale, SearchSpace, load_genotype
 from enas.strategy import Reinforce, Sampler
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
+from enas.weights import WeightTraining
 
 BOUND = {"operation": 0.44, "source": 1.1, "skip": 1.5}
 """How far the default controller may lean towards one alternative: conf/strategy/reinforce.yaml."""
 
 
-def scale_for(data: DataSet, layers: int, filters: int) -> Scale:
+def scale_for(data: DataSet | Text, layers: int, filters: int) -> Scale:
     """The scale of a network on `data`."""
-    return Scale(layers, filters, *data.image_shape, len(data.classes))
+    return Scale(layers, filters, *data.extents)
 
 
 def find(
-    data: DataSet,
+    data: DataSet | Text,
     run_dir: str | Path,
     epochs: int = 30,
     *,
@@ -47,24 +51,31 @@ def find(
 ) -> Comparison:
     """Search on `data` and write a run directory as enas-search does; returns the best beside the random baseline.
 
-    `layers` defaults to the space's own number. Raises UserError for a value that is not allowed, and where `run_dir`
-    is not empty.
+    `layers` defaults to the space's own number; on text they are stacked layers of a recurrent cell, and `filters` its
+    units. Raises UserError for a value that is not allowed, and where `run_dir` is not empty.
     """
     on = torch.device(device)
     data = data.to(on).stored_as(select_precision(precision))
-    space = space or EnasMicro()
+    space = space or (EnasRnn() if isinstance(data, Text) else EnasMicro())
+    check_material(space, data)
     scale = scale_for(data, space.default_layers if layers is None else layers, filters)
     supernet = Supernet(space, scale, seeded(seed, "weights")).to(on)
     randomness = Randomness(seed, Search.PURPOSES, on)
-    training = SharedTraining(supernet, data, randomness, batch_size)
+    training: WeightTraining
+    estimator: Estimator
+    if isinstance(data, Text):
+        training = LanguageTraining(supernet, data, randomness, batch_size)
+        estimator = Language(supernet, data, batch_size=batch_size)
+    else:
+        training = SharedTraining(supernet, data, randomness, batch_size)
+        estimator = Shared(supernet, data, batch_size=batch_size, images=batch_size)
     strategy = strategy or Reinforce(space, bound=BOUND, seed=seed)
     strategy.to(on)
-    estimator = Shared(supernet, data, batch_size=batch_size, images=batch_size)
     plan = Plan(epochs)
     with Record.create(Path(run_dir)) as record:
         origin = manifest(seed, on, torch.get_num_threads(), "enas.find", [], {}, precision)
-        report = SearchReport(record, space, scale, origin, "accuracy")
-        report.start()
+        report = SearchReport(record, space, scale, origin, estimator.label, unit=data.unit)
+        report.start(data.documents())
         return Search(
             space, strategy, estimator, training, randomness, plan, Limits(scale), report, progress=progress
         ).run()
@@ -72,7 +83,7 @@ def find(
 
 def fit(
     genotype: str | Path,
-    data: DataSet,
+    data: DataSet | Text,
     run_dir: str | Path,
     epochs: int = 30,
     *,
@@ -86,9 +97,10 @@ def fit(
     progress: bool = True,
     **recipe: Any,
 ) -> tuple[Child, dict[str, Any]]:
-    """Train a found architecture from scratch; returns the network and its result with the test accuracy.
+    """Train a found architecture from scratch; returns the network and its result with the test's measures.
 
-    `layers` and `filters` default to those of the search; `recipe` goes to FinalTraining. Raises UserError as `find`.
+    `layers` and `filters` default to those of the search; `auxiliary` is for images. `recipe` goes to FinalTraining, or
+    to FinalLanguageTraining. Raises UserError as `find`.
     """
     on = torch.device(device)
     data = data.to(on).stored_as(select_precision(precision))
@@ -96,11 +108,18 @@ def fit(
     searched = found.cost["scale"]
     layers = searched["layers"] if layers is None else layers
     filters = searched["filters"] if filters is None else filters
+    check_material(space, data)
     scale = scale_for(data, layers, filters)
-    child = Child(space, found.architecture.choices, scale, seeded(seed, "weights"), auxiliary > 0).to(on)
-    randomness = Randomness(seed, FinalTraining.PURPOSES, on)
-    training = FinalTraining(
-        child, data, randomness, epochs, batch_size, auxiliary=auxiliary, progress=progress, **recipe
-    )
+    head = isinstance(data, DataSet) and auxiliary > 0
+    child = Child(space, found.architecture.choices, scale, seeded(seed, "weights"), head).to(on)
+    randomness = Randomness(seed, StandAloneTraining.PURPOSES, on)
+    training: StandAloneTraining
+    if isinstance(data, Text):
+        training = FinalLanguageTraining(child, data, randomness, epochs, batch_size, progress=progress, **recipe)
+    else:
+        training = FinalTraining(
+            child, data, randomness, epochs, batch_size, auxiliary=auxiliary, progress=progress, **recipe
+        )
     with Record.create(Path(run_dir)) as record:
+        record.write_documents(data.documents())
         return child, training.run(record)

@@ -47,9 +47,9 @@ class Estimates:
 
     choices  int64 [n, D]   the rows
     value    float [n]      the objective; higher is better
-    error    float [n]      standard error of `value` over the images it was taken on
+    error    float [n]      standard error of `value` over the images or words it was taken on
     metrics  name -> [n]    what else was measured (accuracy in 0..1, loss in nats)
-    images   int            validation images behind each entry
+    images   int            validation images, or words, behind each entry
     step     int            updates the shared weights had seen
     """
 

@@ -10,6 +10,9 @@ from torch import Tensor
 from enas.errors import UserError
 from enas.space import Scale, SearchSpace
 
+OPENED = 256
+"""Rows asked for to see the strategy's choice of operations; a share is then known to about 0.03."""
+
 
 @dataclass(frozen=True)
 class Plan:

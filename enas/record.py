@@ -127,6 +127,11 @@ class Record:
         """Write `value` to the file `name`, whole or not at all. Raises ValueError on NaN and infinity."""
         write_json(self.run_dir / name, value)
 
+    def write_documents(self, documents: Mapping[str, Any]) -> None:
+        """Write each value to the file of its name."""
+        for name, value in documents.items():
+            self.write_json(name, value)
+
     def save_checkpoint(self, state: Mapping[str, Any], name: str = "checkpoint.pt") -> None:
         """Write `state` to the file `name`, whole or not at all, after all that was recorded before it.
 

@@ -73,15 +73,15 @@ class Comparison:
             return "is not distinguishable from"
         return "beats" if margin["best_margin"] > 0 else "is beaten by"
 
-    def text(self, objective: str) -> str:
-        """The comparison for a terminal."""
-        lines = [f"{objective} on validation images, with shared weights:"]
+    def text(self, objective: str, unit: str = "images") -> str:
+        """The comparison for a terminal; `unit` is what the validation data consists of."""
+        lines = [f"{objective} on validation {unit}, with shared weights:"]
         for name, side in (("search", self.search), ("random", self.random)):
             own = side.summary()
             lines.append(
                 f"  {name}: {own['candidates']} candidates, mean {own['mean']:.4f}, std {own['std']:.4f}, best "
-                f"{own['best']:.4f} ({own['images']} images); best of {own['rescored']} estimated again "
-                f"{own['rescored_best']:.4f} +- {own['rescored_error']:.4f} ({own['rescored_images']} images)"
+                f"{own['best']:.4f} ({own['images']} {unit}); best of {own['rescored']} estimated again "
+                f"{own['rescored_best']:.4f} +- {own['rescored_error']:.4f} ({own['rescored_images']} {unit})"
             )
         margin = self.margins()
         lines.append(
@@ -97,6 +97,7 @@ class SearchReport:
     scale      the size at which the cost in genotype.json is counted: the supernet's
     manifest   what run.json says of the run's origin; results are added at the end
     objective  the name of what is maximised
+    unit       what the data consists of
     """
 
     def __init__(
@@ -107,11 +108,15 @@ class SearchReport:
         manifest: Mapping[str, Any],
         objective: str,
         draw_every: int = 10,
+        unit: str = "images",
     ):
         self.record, self.space, self.scale = record, space, scale
         self.manifest, self.objective, self.draw_every = dict(manifest), objective, draw_every
+        self.unit = unit
 
-    def start(self) -> None:
+    def start(self, documents: Mapping[str, Any] | None = None) -> None:
+        """Say that the run began; `documents` are files that belong to the data, by name."""
+        self.record.write_documents(documents or {})
         self.record.write_json("run.json", {**self.manifest, "finished": False})
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -184,7 +189,7 @@ class SearchReport:
             f"{self.objective}, shared weights",
         )
         self.record.figure("baseline/distribution", figure, step)
-        self.record.text("baseline/summary", comparison.text(self.objective).replace("\n", "  \n"), step)
+        self.record.text("baseline/summary", comparison.text(self.objective, self.unit).replace("\n", "  \n"), step)
         flat = {f"baseline/search_{key}": search[key] for key in ("mean", "std", "best", "rescored_best")}
         flat |= {f"baseline/random_{key}": random[key] for key in ("mean", "std", "best", "rescored_best")}
         self.record.scalars({**flat, **{f"baseline/{key}": value for key, value in margins.items()}}, step)

@@ -1,14 +1,14 @@
 """The outer loop: Algorithm 1 of a weight-sharing search, for any space, sampler and estimator.
 
 An epoch: train the shared weights on sampled children -> estimate what the strategy asks for -> tell it -> log ->
-checkpoint. At the end: derive candidates, estimate the best again on all validation images, and treat as many random
-rows in the same way.
+checkpoint. At the end: derive, estimate the best again on all validation data, and treat as many random rows alike.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,23 +17,20 @@ from torch import Tensor
 from enas.architecture import Estimates
 from enas.estimator import Estimator
 from enas.interruption import Interruption
-from enas.plan import Limits, Plan
-from enas.progress import steps_bar
+from enas.plan import OPENED, Limits, Plan
+from enas.progress import epoch_line, steps_bar
 from enas.randomness import Randomness, seeded
 from enas.record import throughput
 from enas.report import Comparison, Contender, SearchReport
 from enas.space import SearchSpace
 from enas.strategy import Sampler, propose
-from enas.train import SharedTraining
-
-OPENED = 256
-"""Rows asked for to see the strategy's choice of operations; a share is then known to about 0.03."""
+from enas.weights import WeightTraining
 
 
 class Search:
     """One search. It may be stopped after any step and continued; every bit is then as if it had not been."""
 
-    PURPOSES = ("children", "strategy", "images", "watch", *SharedTraining.PURPOSES)
+    PURPOSES = ("children", "strategy", "images", "watch", *WeightTraining.PURPOSES)
     """What `randomness` must have generators for."""
 
     def __init__(
@@ -41,7 +38,7 @@ class Search:
         space: SearchSpace,
         strategy: Sampler,
         estimator: Estimator,
-        training: SharedTraining,
+        training: WeightTraining,
         randomness: Randomness,
         plan: Plan,
         limits: Limits,
@@ -77,13 +74,12 @@ class Search:
                         self.seconds += time.perf_counter() - started
                         self._stop()
                 steps, updates = self.trained - trained, self.updated - updated
-                images = steps * self.training.batches.batch_size
-                work = {"images": images, "children": steps * self.training.children + updates * self.plan.samples}
+                unit, examples = self.training.unit, steps * self.training.examples
+                work = {unit: examples, "children": steps * self.training.children + updates * self.plan.samples}
                 seconds, left = time.perf_counter() - started, self.plan.epochs - self.epoch - 1
                 machine = throughput(work, seconds, self.randomness.device, self.training.phases.shares(), left)
                 best = float(self._end_epoch(machine).value.max())
-                speed = f"{machine['time/images_per_second']:.0f} images/s"
-                bar.set_postfix_str(f"{speed}, best candidate: {self.report.objective} {best:.4f}")
+                bar.set_postfix_str(epoch_line(machine, unit, self.report.objective, best))
                 self.seconds += time.perf_counter() - started
                 if self.epoch % self.plan.checkpoint_every == 0 or self.plan.over(self.epoch, self.seconds):
                     self.report.record.save_checkpoint(self.state_dict())
@@ -107,10 +103,10 @@ class Search:
             self.training.step(self.rows[first : first + self.training.children], rate)
             self.trained += 1
             if self.trained % self.plan.log_every == 0 and self.trained < self.training.steps:
-                self.training.descent.check(self.epoch + 1)
+                self.training.check(self.epoch + 1)
                 self.report.scalars(self.training.metrics(), self.training.step_count)
             yield
-        self.training.descent.check(self.epoch + 1)  # the strategy shall not learn from weights that are lost
+        self.training.check(self.epoch + 1)  # the strategy shall not learn from weights that are lost
         while self.updated < self.plan.updates and not self.plan.waits(self.epoch):
             rows = self._propose(self.strategy.ask, self.plan.samples, self.randomness["strategy"])
             estimates = self._estimate(rows, self.randomness["images"])
@@ -124,7 +120,7 @@ class Search:
 
     def _end_epoch(self, machine: dict[str, float]) -> Estimates:
         """See what the strategy would derive now, log, and turn to the next epoch."""
-        self.training.descent.check(self.epoch + 1)
+        self.training.check(self.epoch + 1)
         self.strategy.check(self.epoch + 1)
         seed, device, step = self.randomness.seed, self.randomness.device, self.training.step_count
         rows = self._propose(self.strategy.derive, self.plan.watched, self.randomness["watch"])
@@ -154,16 +150,14 @@ class Search:
             rescored = self._estimate(best.choices[: self.plan.rescored], None)
             contenders.append(Contender(sampled, rescored.top(len(rescored))))
         comparison = Comparison(*contenders)
-        row, supernet = comparison.best.choices, self.training.supernet
-        child = supernet.extract(row[0].tolist())
-        child.set_statistics(supernet.statistics(self.training.sample_inputs(), row))
+        child = self.training.extract(comparison.best.choices)
         # One step after the last, which a resumed run purges.
         self.report.finish(comparison, child, self.seconds, self.training.step_count + 1)
         return comparison
 
     def _stop(self) -> None:
         """The user wants to leave: save this very step, and write the best so far."""
-        self.training.descent.check(self.epoch + 1)
+        self.training.check(self.epoch + 1)
         self.strategy.check(self.epoch + 1)
         self.report.record.save_checkpoint(self.state_dict())
         self._write_best()
@@ -179,11 +173,8 @@ class Search:
         self, draw: Callable[[int, torch.Generator], Tensor], count: int, generator: torch.Generator
     ) -> Tensor:
         self.training.phases.enter("strategy")
-        rows, drawn, rejected = propose(
-            lambda number: draw(number, generator),
-            count,
-            (lambda found: self.limits.accept(self.space, found)) if self.limits.bind(self.space) else None,
-        )
+        accept = partial(self.limits.accept, self.space) if self.limits.bind(self.space) else None
+        rows, drawn, rejected = propose(lambda number: draw(number, generator), count, accept)
         self.drawn, self.rejected = self.drawn + drawn, self.rejected + rejected
         return rows
 

@@ -18,13 +18,14 @@ from omegaconf import DictConfig
 from enas import kernels
 from enas.allocator import keep_memory
 from enas.bench import kernels as operations
-from enas.bench import memory, networks, rates, search_table, table
+from enas.bench import language, memory, networks, rates, search_table, table
 from enas.bench.cases import Case, Result, Setting, results
 from enas.bench.launches import Launches, count
 from enas.bench.machine import Limits, measure_limits, peer_precision, synchronise, tune_peer
 from enas.bench.search import compare
 from enas.bench.timing import alternate
 from enas.bench.workloads import Workload, workloads
+from enas.data import text
 from enas.errors import UserError
 
 from . import configuration, machine
@@ -41,6 +42,7 @@ class What(Enum):
     memory = "memory"
     search = "search"
     machine = "machine"
+    language = "language"
 
 
 CASES = {
@@ -48,7 +50,15 @@ CASES = {
     What.step: networks.step_cases,
     What.score: networks.score_cases,
 }
-ITERATIONS = {What.kernels: 30, What.step: 10, What.score: 10, What.memory: 1, What.search: 6, What.machine: 10}
+ITERATIONS = {
+    What.kernels: 30,
+    What.step: 10,
+    What.score: 10,
+    What.memory: 1,
+    What.search: 6,
+    What.machine: 10,
+    What.language: 1,
+}
 
 
 @dataclass
@@ -61,10 +71,15 @@ class Keys:
     iterations: int | None = key(
         None, "Timed turns of every side; null: 30, 10 for step and score, 6 for search, 1 for memory"
     )
-    batch_size: int | None = key(None, "Images a batch; null: 64, and what a search has by itself")
-    steps: int | None = key(None, "search: training steps of a turn; null: an epoch, 1 of CIFAR's size on a CPU")
+    batch_size: int | None = key(
+        None, "Images a batch; null: 64, and what a search has by itself. language: columns, 20"
+    )
+    steps: int | None = key(
+        None, "search: training steps of a turn; null: an epoch, 1 of CIFAR's size on a CPU. language: 500"
+    )
     epochs: float = key(150.0, "search: epochs that a whole search is counted with")
-    root: str | None = key(None, "search: where CIFAR-10 is; null: random images of its size")
+    root: str | None = key(None, "search: where CIFAR-10 is; null: random images of its size. language: the text")
+    genotype: str | None = key(None, "language: the cell's genotype.json; null: the published cell, 128 units")
     seed: int = key(0, "Seed of weights, images and children")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads of both sides; null: all")
@@ -88,6 +103,9 @@ def bench(config: DictConfig) -> None:
     if not config.epochs > 0:
         raise UserError(f"epochs={config.epochs}: allowed is more than 0")
     compiled = config.compile and config.what is What.kernels
+    if config.what is What.language:
+        _compare_languages(config, device)
+        return
     setting = Setting(device, config.precision.value, batch_size, config.seed, compiled)
     chosen = _chosen(config, setting)
     if config.what is What.search:
@@ -147,6 +165,23 @@ def _compare_searches(
         _append([result.document()], out)
 
 
+def _compare_languages(config: DictConfig, device: torch.device) -> None:
+    if config.root is None:
+        raise UserError("root: what=language needs the folder of a text, as data=text does")
+    data = text(config.root).to(device)
+    child = language.cell(None if config.genotype is None else Path(config.genotype), data, config.seed)
+    batch_size = 20 if config.batch_size is None else config.batch_size
+    with _opened(config.out) as out:
+        print(
+            f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {batch_size} columns\n"
+            + language.HEADING,
+            flush=True,
+        )
+        for look in language.compare(data, child, config.steps or 500, batch_size, config.seed):
+            print(look.text(), flush=True)
+            _append([look.document()], out)
+
+
 def _limits(setting: Setting) -> Limits:
     if not keep_memory():
         print("the C library cannot be told to keep freed memory: page faults may weigh on either side")
@@ -204,7 +239,7 @@ VERB = Verb(
     example="enas-bench what=step device=cpu out=bench.jsonl",
     schema=Keys,
     task=bench,
-    paths=("out", "root"),
+    paths=("out", "root", "genotype"),
 )
 
 

@@ -30,10 +30,11 @@ class Graph(Enum):
 
 
 class Objective(Enum):
-    """What is maximised on validation images."""
+    """What is maximised on validation data: accuracy on images, perplexity (80 / perplexity) on text, loss on both."""
 
     accuracy = "accuracy"
     loss = "loss"
+    perplexity = "perplexity"
 
 
 class Init(Enum):
@@ -45,7 +46,7 @@ class Init(Enum):
 
 @dataclass(unsafe_hash=True)
 class SearchNetwork:
-    """The size of the supernet: layers as the space counts them (null: its own number), filters of the first stage."""
+    """The size of the supernet, as its space takes it: layers or cells (null: its own number), filters or units."""
 
     layers: int | None = None
     filters: int = 16

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from enas import kernels
 from enas.allocator import keep_memory
-from enas.data import DataSet
+from enas.data import DataSet, Text
 from enas.errors import UserError
 from enas.kernels import native
 from enas.precision import STORAGE
@@ -49,9 +49,9 @@ def prepare(config: DictConfig) -> torch.device:
     return device
 
 
-def load_data(config: DictConfig, device: torch.device) -> DataSet:
+def load_data(config: DictConfig, device: torch.device) -> DataSet | Text:
     """The data set that the configuration names, on `device`, its batches in the precision's type of storage."""
-    data: DataSet = instantiate(config.data)
+    data: DataSet | Text = instantiate(config.data)
     return data.to(device).stored_as(STORAGE[config.precision.value])
 
 

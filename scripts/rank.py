@@ -12,14 +12,15 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
+from enas.alone import StandAloneTraining
 from enas.api import scale_for
-from enas.data import DataSet
+from enas.data import DataSet, Text
 from enas.draw import plot_scatter
 from enas.errors import UserError
 from enas.estimator import Estimator
 from enas.estimator.rank import Correlation, kendall, spearman
 from enas.estimator.table import AccuracyTable
-from enas.final import FinalTraining
+from enas.material import check_material
 from enas.randomness import seeded
 from enas.record import Record, load_checkpoint
 from enas.space import Scale, SearchSpace, load_genotype
@@ -28,7 +29,7 @@ from enas.supernet import Child, Supernet
 from . import configuration, machine, own_space
 from .configuration import Verb, group, key
 from .keys import Kernels, Objective, Precision
-from .training import builds_auxiliary, prepare, table, train_child
+from .training import builds_auxiliary, goodness, measured, prepare, table, train_child
 
 
 @dataclass
@@ -36,16 +37,16 @@ class Keys:
     """The keys of the command."""
 
     estimator: Any = group("How good a row is", Estimator)
-    data: Any = group("Which images")
-    train: Any = group("How a child is trained alone", FinalTraining)
+    data: Any = group("Which images or text")
+    train: Any = group("How a child is trained alone", StandAloneTraining)
     search: str = key(MISSING, "The run directory of a search: its supernet is judged")
     space_file: str | None = key(None, own_space.COMMENT)
     n: int = key(10, "Random children")
     table: str | None = key(None, "A table of NAS-Bench-201 (.npz): children are looked up in it, none is trained")
     column: str = key("test200_cifar10", "The table's column with the accuracy when trained alone")
-    epochs: int = key(15, "Passes over the training images for each child")
-    batch_size: int = key(64, "Images a training step")
-    objective: Objective = key(Objective.accuracy, "The cheap score, on all validation images")
+    epochs: int = key(15, "Passes over the training data for each child")
+    batch_size: int = key(64, "Images, or columns of text, a training step")
+    objective: Objective = key(Objective.accuracy, "The cheap score, on all validation data")
     seed: int = key(0, "Seed of everything")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: all")
@@ -68,6 +69,7 @@ def rank(config: DictConfig) -> float:
     if "training" not in state:
         raise UserError(f"search={folder}: no search left its checkpoint there; give the run directory of a search")
     data = machine.load_data(config, device)
+    check_material(space, data)
     if scale_for(data, scale.layers, scale.filters) != scale:
         raise UserError(f"data: the search in {folder} had images and classes of another shape, {scale}")
     supernet = Supernet(space, scale, torch.Generator().manual_seed(0)).to(device)
@@ -89,11 +91,16 @@ def rank(config: DictConfig) -> float:
         record.write_json("run.json", {**origin, "finished": False})
         cheap = estimator.estimate(rows)
         results = alone_by(run_dir, origin)
-        alone = [result["test"]["accuracy"] for result in results.values()]
+        measures = measured(results["child_1"])
+        alone = [goodness(result) for result in results.values()]
         tau, rho = kendall(cheap.value.tolist(), alone), spearman(cheap.value.tolist(), alone)
         said = f"Kendall tau {tau}, Spearman rho {rho} (95 % bootstrap intervals, n = {config.n})"
         figure = plot_scatter(
-            cheap.value.tolist(), alone, said, f"{objective} with shared weights (valid)", "accuracy alone (test)"
+            cheap.value.tolist(),
+            alone,
+            said,
+            f"{estimator.label} with shared weights (valid)",
+            f"{'' if goodness(results['child_1']) > 0 else 'minus '}{measures[0]} alone (test)",
         )
         figure.savefig(run_dir / "rank.svg")
         record.figure("rank/scatter", figure, 0)
@@ -103,20 +110,20 @@ def rank(config: DictConfig) -> float:
         outcome = {"kendall": _document(tau), "spearman": _document(rho), "children": entries}
         record.write_json("run.json", {**origin, "finished": True, **outcome})
     if config.table is None:
-        print(table(results))
+        print(table(results, measures))
     print(f"{said}; written to {run_dir}")
     return tau.value
 
 
 def _train(
-    config: DictConfig, space: SearchSpace, scale: Scale, data: DataSet, rows: Sequence[Sequence[int]]
+    config: DictConfig, space: SearchSpace, scale: Scale, data: DataSet | Text, rows: Sequence[Sequence[int]]
 ) -> Callable[[Path, dict[str, Any]], dict[str, Any]]:
     """What trains the children one after the other and gives their results by name."""
     children = {
         f"child_{place}": Child(space, row, scale, seeded(config.seed, f"weights {place}"), builds_auxiliary(config))
         for place, row in enumerate(rows, 1)
     }
-    device = data.train.labels.device
+    device = data.device
     prepare(config, children["child_1"].to(device), data)  # a wrong recipe is told before anything is written
 
     def train(run_dir: Path, origin: dict[str, Any]) -> dict[str, Any]:

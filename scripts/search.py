@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from enas.api import scale_for
 from enas.errors import UserError
 from enas.estimator import Estimator
+from enas.material import check_material
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
 from enas.report import SearchReport
@@ -20,7 +21,7 @@ from enas.search import Search
 from enas.space import Scale, SearchSpace
 from enas.strategy import Sampler, propose
 from enas.supernet import Supernet
-from enas.train import SharedTraining
+from enas.weights import WeightTraining
 
 from . import configuration, machine, own_space, profiling
 from .configuration import Verb, group, key
@@ -47,22 +48,22 @@ class Keys:
     space: Any = group("What may be built", SearchSpace)
     strategy: Any = group("How to choose next", Sampler)
     estimator: Any = group("How good a row is", Estimator)
-    data: Any = group("Which images")
-    train: Any = group("How the shared weights are trained", SharedTraining)
+    data: Any = group("Which images or text")
+    train: Any = group("How the shared weights are trained", WeightTraining)
     space_file: str | None = key(None, own_space.COMMENT)
     network: SearchNetwork = key(
         SearchNetwork(), "Size of the supernet; layers null: as many as the space has by default"
     )
-    epochs: int = key(30, "Passes over the training images")
-    batch_size: int = key(64, "Images a training step")
+    epochs: int = key(30, "Passes over the training data")
+    batch_size: int = key(64, "Images, or columns of text, a training step")
     updates: int = key(10, "Updates of the strategy after each epoch")
     samples: int = key(10, "Rows estimated for each update")
     children: str = key("strategy", "Who trains the weights: strategy, uniform, uniform_then_strategy")
     uniform_epochs: int = key(0, "Epochs of uniform children before the strategy's turn")
     candidates: int = key(50, "Rows derived at the end, and random rows beside them")
-    rescored: int = key(10, "The best of them that are estimated again on all validation images")
+    rescored: int = key(10, "The best of them that are estimated again on all validation data")
     watched: int = key(10, "Rows derived and estimated after each epoch, to see progress")
-    objective: Objective = key(Objective.accuracy, "What is maximised on validation images")
+    objective: Objective = key(Objective.accuracy, "What is maximised on validation data")
     limit: Limit = key(Limit(), "What a row may cost")
     time_budget: float | None = key(None, "Seconds after which no new epoch starts")
     seed: int = key(0, "Seed of everything")
@@ -85,6 +86,7 @@ def search(config: DictConfig) -> float:
     device = machine.prepare(config)
     data = machine.load_data(config, device)
     space = instantiate(config.space)
+    check_material(space, data)
     layers = space.default_layers if config.network.layers is None else config.network.layers
     scale = scale_for(data, layers, config.network.filters)
     supernet = Supernet(space, scale, seeded(config.seed, "weights")).to(device)
@@ -115,11 +117,13 @@ def search(config: DictConfig) -> float:
     run_dir = Path(config.run_dir)
     record, state = machine.open_record(run_dir, config.resume is not None, device, "training")
     with record:
-        report = SearchReport(record, space, scale, machine.origin(config, device), objective, config.draw_every)
+        report = SearchReport(
+            record, space, scale, machine.origin(config, device), estimator.label, config.draw_every, data.unit
+        )
         run = Search(space, strategy, estimator, training, randomness, plan, limits, report, progress=config.progress)
         if state is not None:
             run.load_state_dict(state)
-        report.start()
+        report.start(data.documents())
         try:
             steps = training.steps + (0 if plan.waits(0) else plan.updates)
             with profiling.profiled(config, run_dir, device, steps, plan.epochs) as after_step:
@@ -132,7 +136,7 @@ def search(config: DictConfig) -> float:
             raise
     best = comparison.best
     print(space.text(best.choices[0].tolist()))
-    print(comparison.text(objective))
+    print(comparison.text(estimator.label, data.unit))
     command = shlex.join(["enas-train", f"genotype={run_dir}/genotype.json", *own_space.typed(config)])
     print(f"written to {run_dir}; train it with: {command}")
     return float(best.value[0])

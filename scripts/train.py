@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from omegaconf import MISSING, DictConfig
 
+from enas.alone import StandAloneTraining
 from enas.api import scale_for
 from enas.errors import UserError
 from enas.files import write_json
-from enas.final import FinalTraining
+from enas.material import check_material
 from enas.randomness import seeded
 from enas.space import SearchSpace, build_space, load_genotype
 from enas.supernet import Child, load_child
@@ -21,7 +22,7 @@ from enas.supernet import Child, load_child
 from . import configuration, machine, own_space, profiling
 from .configuration import Verb, group, key
 from .keys import Init, Kernels, Network, Precision
-from .training import builds_auxiliary, table, train_child
+from .training import builds_auxiliary, measured, table, train_child
 
 
 @dataclass(unsafe_hash=True)
@@ -35,15 +36,15 @@ class FinalNetwork(Network):
 class Keys:
     """The keys of the command."""
 
-    data: Any = group("Which images")
-    train: Any = group("How the network is trained", FinalTraining)
+    data: Any = group("Which images or text")
+    train: Any = group("How the network is trained", StandAloneTraining)
     genotype: str = key(MISSING, "The genotype.json of the architecture")
     space_file: str | None = key(None, own_space.COMMENT)
     network: FinalNetwork = key(FinalNetwork(), "Size of the network, how cells are stacked; null: as in the search")
     init: Init = key(Init.scratch, "Starting weights; shared: those the child had in the search")
     n_random: int = key(0, "Random architectures trained by the same recipe, for comparison")
-    epochs: int = key(30, "Passes over the training images")
-    batch_size: int = key(64, "Images a training step")
+    epochs: int = key(30, "Passes over the training data")
+    batch_size: int = key(64, "Images, or columns of text, a training step")
     seed: int = key(0, "Seed of everything")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: all. Recorded, and kept by a resumed run")
@@ -57,11 +58,12 @@ class Keys:
 
 
 def train(config: DictConfig) -> float:
-    """Train the found and the random networks one after the other; return the found one's test accuracy."""
+    """Train the found and the random networks one after the other; return what the found one's test counts."""
     device = machine.prepare(config)
     genotype, space = load_genotype(Path(config.genotype))
     data = machine.load_data(config, device)
     space = restack(space, config.network.stacking)
+    check_material(space, data)
     searched = genotype.cost["scale"]
     own = {key: searched[key] if config.network[key] is None else config.network[key] for key in ("layers", "filters")}
     scale = scale_for(data, **own)
@@ -87,9 +89,10 @@ def train(config: DictConfig) -> float:
             print(f"stopped; go on with: {shlex.join(['enas-train', f'resume={run_dir}', *own_space.typed(config)])}")
             raise
     write_json(run_dir / "run.json", {**origin, "name": "found", "finished": True, "results": results})
-    print(table(results))
-    print(f"{config.data['_target_'].rpartition('.')[2]}, {len(data.test)} test images; written to {run_dir}")
-    return float(results["found"]["test"]["accuracy"])
+    measures = measured(results["found"])
+    print(table(results, measures))
+    print(f"{config.data['_target_'].rpartition('.')[2]}, {len(data.test)} test {data.unit}; written to {run_dir}")
+    return float(results["found"]["test"][measures[0]])
 
 
 def restack(space: SearchSpace, stacking: str | None) -> SearchSpace:

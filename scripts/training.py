@@ -10,8 +10,8 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from enas.data import DataSet
-from enas.final import FinalTraining
+from enas.alone import StandAloneTraining
+from enas.data import DataSet, Text
 from enas.randomness import Randomness
 from enas.supernet import Child
 
@@ -20,7 +20,7 @@ from .profiling import profiled
 
 
 def train_child(
-    config: DictConfig, child: Child, data: DataSet, name: str, folder: Path, origin: Mapping[str, Any]
+    config: DictConfig, child: Child, data: DataSet | Text, name: str, folder: Path, origin: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Train `child` in `folder` and write its result.json and genotype.json; a finished one is only read.
 
@@ -33,11 +33,12 @@ def train_child(
     training = prepare(config, child, data)
     record, state = machine.open_record(folder, resumed, next(child.parameters()).device, "child")
     with record:
+        record.write_documents(data.documents())
         record.write_json("run.json", {**origin, "name": name, "finished": False})
         if state is not None:
             training.load_state_dict(state)
         device = next(child.parameters()).device
-        with profiled(config, folder, device, training.batches.steps, config.epochs) as after_step:
+        with profiled(config, folder, device, training.steps, config.epochs) as after_step:
             result = training.run(record, name, after_step)
         genotype = child.space.genotype(
             child.row, child.scale, {"weights": "own", "split": "test", **result["test"]}, {}
@@ -48,12 +49,12 @@ def train_child(
     return result
 
 
-def prepare(config: DictConfig, child: Child, data: DataSet) -> FinalTraining:
+def prepare(config: DictConfig, child: Child, data: DataSet | Text) -> StandAloneTraining:
     """The training of `child` by the recipe. Raises UserError where the recipe is wrong, before anything is written."""
-    training: FinalTraining = instantiate(config.train, _partial_=True)(
+    training: StandAloneTraining = instantiate(config.train, _partial_=True)(
         child=child,
         data=data,
-        randomness=Randomness(config.seed, FinalTraining.PURPOSES, next(child.parameters()).device),
+        randomness=Randomness(config.seed, StandAloneTraining.PURPOSES, next(child.parameters()).device),
         epochs=config.epochs,
         batch_size=config.batch_size,
         checkpoint_every=config.checkpoint_every,
@@ -64,7 +65,18 @@ def prepare(config: DictConfig, child: Child, data: DataSet) -> FinalTraining:
 
 def builds_auxiliary(config: DictConfig) -> bool:
     """Whether the recipe trains an auxiliary head."""
-    return float(config.train.auxiliary) > 0
+    return float(config.train.get("auxiliary", 0.0)) > 0
+
+
+def measured(result: Mapping[str, Any]) -> tuple[str, str]:
+    """The measures of a result's test, the one that counts first."""
+    return "perplexity" if "perplexity" in result["test"] else "accuracy", "loss"
+
+
+def goodness(result: Mapping[str, Any]) -> float:
+    """The measure that counts, of a result's test; higher is better."""
+    main = measured(result)[0]
+    return float(-result["test"][main] if main == "perplexity" else result["test"][main])
 
 
 def table(results: Mapping[str, Mapping[str, Any]], columns: Sequence[str] = ("accuracy", "loss")) -> str:

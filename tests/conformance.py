@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enas.data import Augmentation, DataSet, Split, assemble
-from enas.estimator import Estimator, Shared
+from enas.data import Augmentation, DataSet, Split, Text, assemble
+from enas.estimator import Estimator, Language, Shared
 from enas.space import (
     Amoeba,
     Chain,
@@ -17,6 +17,7 @@ from enas.space import (
     Decision,
     EnasMacro,
     EnasMicro,
+    EnasRnn,
     Hierarchical,
     NasBench201,
     NasNet,
@@ -114,6 +115,12 @@ MACRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS space of whole networks, with both ways to join skips."""
 
+TEXT_SPACES: Mapping[str, SearchSpace] = {
+    "enas_rnn-3-all": EnasRnn(3),
+    "enas_rnn-8-loose_ends": EnasRnn(8, "loose_ends"),
+}
+"""The recurrent cell space: networks that read text."""
+
 PAIR_SPACES: Mapping[str, SearchSpace] = {
     "nasnet-2": NasNet(2),
     "amoeba-3": Amoeba(3, output="input0 node4 / node2 input1"),
@@ -137,6 +144,7 @@ CELL_SPACES: Mapping[str, SearchSpace] = {
     "chain": Chain(4),
     "hierarchical": Hierarchical(motifs=3, motif_nodes=3, nodes=4),
     "hierarchical-flat": Hierarchical(motifs=0, nodes=5),
+    **TEXT_SPACES,
 }
 """Spaces with networks that share weights."""
 
@@ -201,3 +209,34 @@ def toy_data(images: int = 90, scale: Scale = SCALE, augmentation: Augmentation 
 def images(children: int = 1, batch: int = 3, scale: Scale = SCALE, seed: int = 0) -> Tensor:
     """Inputs [children, batch, H, W, C]."""
     return torch.randn(children, batch, scale.height, scale.width, scale.channels, generator=generator(seed))
+
+
+def words(children: int = 1, batch: int = 3, scale: Scale = SCALE, seed: int = 0, length: int = 4) -> Tensor:
+    """Words int64 [children, batch, T]."""
+    return torch.randint(scale.classes, (children, batch, length), generator=generator(seed))
+
+
+def inputs(space: SearchSpace, children: int = 1, batch: int = 3, scale: Scale = SCALE, seed: int = 0) -> Tensor:
+    """What networks of `space` read, images in float64."""
+    if space.reads == "text":
+        return words(children, batch, scale, seed)
+    return images(children, batch, scale, seed).double()
+
+
+def toy_text(length: int = 600, scale: Scale = SCALE) -> Text:
+    """A text in which a word is mostly the one after the last: learnable, made of integers alone."""
+    steps = torch.randint(0, 5, (length,), generator=generator(5)).clamp_max(1)
+    tokens = steps.cumsum(0) % scale.classes
+    classes = tuple(f"word{place}" for place in range(scale.classes))
+    return Text("toy", tokens[:400], tokens[400:500], tokens[500:], classes)
+
+
+TEXT_SCALE = Scale(layers=1, filters=8, height=1, width=1, channels=1, classes=6)
+"""The smallest language model that learns `toy_text`."""
+
+
+TEXT_ESTIMATORS: Mapping[str, Callable[[Supernet, Text], Estimator]] = {
+    "language": lambda supernet, text: Language(supernet, text, batch_size=5, length=4, children=4),
+    "language-loss": lambda supernet, text: Language(supernet, text, "loss", batch_size=3, length=5, windows=2),
+}
+"""Estimators on text."""

@@ -12,16 +12,18 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from conformance import TEXT_SCALE, toy_text
 from enas.data import DataSet, npz
-from enas.estimator import Shared
+from enas.estimator import Language, Shared
 from enas.final import FinalTraining
+from enas.language import FinalLanguageTraining, LanguageTraining
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
 from enas.record import Record
 from enas.report import SearchReport
 from enas.scripts import rank
 from enas.search import Search
-from enas.space import EnasMacro, EnasMicro, Scale, SearchSpace
+from enas.space import EnasMacro, EnasMicro, EnasRnn, Scale, SearchSpace
 from enas.strategy import Reinforce
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
@@ -163,8 +165,36 @@ def ranked(file: Path, searched: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def run_dirs(searched: Path, skipping: Path, trained: Path, ranked: Path) -> list[Path]:
-    return [searched, skipping, trained, ranked]
+def searched_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a search on text of one epoch."""
+    data, space, run_dir = toy_text(), EnasRnn(1), tmp_path_factory.mktemp("search_text")
+    randomness = Randomness(0, Search.PURPOSES, CPU)
+    supernet = Supernet(space, TEXT_SCALE, seeded(0, "weights"))
+    training = LanguageTraining(supernet, data, randomness, batch_size=4, steps=2)
+    plan = Plan(epochs=1, updates=1, samples=2, candidates=3, rescored=2, watched=2, log_every=1)
+    with Record.create(run_dir) as record:
+        estimator, strategy = Language(supernet, data, batch_size=4), Reinforce(space, hidden=4)
+        report = SearchReport(record, space, TEXT_SCALE, {}, estimator.label, draw_every=1, unit=data.unit)
+        limits = Limits(TEXT_SCALE)
+        Search(space, strategy, estimator, training, randomness, plan, limits, report, progress=False).run()
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def trained_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a final training on text of one epoch."""
+    child = Child(EnasRnn(1), [0, 0], TEXT_SCALE, seeded(0, "weights"))
+    randomness, run_dir = Randomness(0, FinalLanguageTraining.PURPOSES, CPU), tmp_path_factory.mktemp("train_text")
+    with Record.create(run_dir) as record:
+        FinalLanguageTraining(child, toy_text(), randomness, 1, batch_size=4, scored=4, progress=False).run(record)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def run_dirs(
+    searched: Path, skipping: Path, trained: Path, ranked: Path, searched_text: Path, trained_text: Path
+) -> list[Path]:
+    return [searched, skipping, trained, ranked, searched_text, trained_text]
 
 
 def test_every_tag_has_exactly_one_line(run_dirs: list[Path]) -> None:

@@ -107,7 +107,7 @@ def trained(device: torch.device, graph: str) -> tuple[dict[str, torch.Tensor], 
 
 def test_a_replayed_step_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, metrics = trained(CPU, "off")
-    monkeypatch.setattr("enas.train.wanted", lambda mode, device, static: mode == "auto")
+    monkeypatch.setattr("enas.weights.wanted", lambda mode, device, static: mode == "auto")
     monkeypatch.setattr("enas.graph.CudaRecording", Tape)
     monkeypatch.setattr(Tape, "made", 0)
     replayed, replayed_metrics = trained(CPU, "auto")

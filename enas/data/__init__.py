@@ -1,4 +1,4 @@
-"""Labelled images on the device: data sets, their splits, and augmented batches from a seeded generator."""
+"""Data on the device: labelled images with augmented batches from a seeded generator, and text."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,16 @@ from enas.data.cifar import cifar10, cifar100
 from enas.data.dataset import DataSet, Split, assemble
 from enas.data.folder import folder
 from enas.data.sources import digits, npz
+from enas.data.text import Text, columns, text
 from enas.kernels import normalise
 
-DATA: dict[str, Callable[..., DataSet]] = {
+DATA: dict[str, Callable[..., DataSet | Text]] = {
     "digits": digits,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "folder": folder,
     "npz": npz,
+    "text": text,
 }
 
 __all__ = [
@@ -23,12 +25,15 @@ __all__ = [
     "Batches",
     "DataSet",
     "Split",
+    "Text",
     "assemble",
     "augment",
     "cifar10",
     "cifar100",
+    "columns",
     "digits",
     "folder",
     "normalise",
     "npz",
+    "text",
 ]

@@ -1,7 +1,8 @@
 """A data set: three splits of labelled images, and how training images are normalised and augmented."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +38,9 @@ class Split:
 class DataSet:
     """Training, validation and test images of one task; `assemble` makes one from parts."""
 
+    material: ClassVar[Literal["images", "text"]] = "images"
+    unit: ClassVar[str] = "images"
+
     name: str
     train: Split
     valid: Split
@@ -53,6 +57,11 @@ class DataSet:
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
 
+    @property
+    def extents(self) -> tuple[int, int, int, int]:
+        """(height, width, channels, classes) of a scale."""
+        return *self.image_shape, len(self.classes)
+
     def to(self, device: torch.device | str) -> "DataSet":
         """The same data set on another device."""
         return replace(
@@ -67,6 +76,15 @@ class DataSet:
     def stored_as(self, storage: torch.dtype) -> "DataSet":
         """The same data set, whose network inputs have the type `storage`."""
         return replace(self, storage=storage)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.train.labels.device
+
+    def documents(self) -> Mapping[str, Any]:
+        """JSON files that belong into a run directory, by name: none."""
+        return {}
 
     def batch(self, split: Split, indices: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Network inputs and labels of some images of a split.

@@ -1,6 +1,7 @@
 """How good an architecture is: one file a way of finding out."""
 
 from enas.estimator.base import Estimator, Objective, Scores
+from enas.estimator.language import Language
 from enas.estimator.shared import Shared
 
-__all__ = ["Estimator", "Objective", "Scores", "Shared"]
+__all__ = ["Estimator", "Language", "Objective", "Scores", "Shared"]

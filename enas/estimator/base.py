@@ -15,14 +15,17 @@ Objective = Literal["accuracy", "loss"]
 
 
 class Estimator(ABC):
-    """Says how good rows are. All rows of one call are measured on the same images, so that they can be compared."""
+    """Says how good rows are. All rows of one call are measured on the same data, so that they can be compared."""
 
     step: int = 0
     """Updates the shared weights have seen; set by the search, and written into every estimate."""
 
+    label: str
+    """What the values are called in reports."""
+
     @abstractmethod
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None) -> Estimates:
-        """Rows [n, D] -> n estimates: on validation images drawn from `generator`, or on all of them without one."""
+        """Rows [n, D] -> n estimates: on validation data drawn from `generator`, or on all of them without one."""
 
 
 class Scores:
@@ -59,3 +62,16 @@ def score_sums(logits: Tensor, labels: Tensor) -> Tensor:
     wanted = labels.expand(logits.shape[0], -1).unsqueeze(2)
     loss = functional.relu(-log_softmax.gather(2, wanted)[..., 0]).double()
     return torch.stack([correct.sum(1), (correct**2).sum(1), loss.sum(1), (loss**2).sum(1)], dim=1)
+
+
+def concatenate(parts: list[Estimates]) -> Estimates:
+    """The entries of all parts, which were taken on the same data at the same step."""
+    first = parts[0]
+    return Estimates(
+        torch.cat([part.choices for part in parts]),
+        torch.cat([part.value for part in parts]),
+        torch.cat([part.error for part in parts]),
+        {name: torch.cat([part.metrics[name] for part in parts]) for name in first.metrics},
+        first.images,
+        first.step,
+    )

@@ -10,8 +10,9 @@ from torch import Tensor
 from enas.architecture import Estimates
 from enas.data import DataSet
 from enas.errors import UserError
-from enas.estimator.base import Estimator, Objective, Scores, score_sums
+from enas.estimator.base import Estimator, Objective, Scores, concatenate, score_sums
 from enas.graph import Captured, wanted
+from enas.material import check_material
 from enas.memory import affordable
 from enas.randomness import seeded
 from enas.supernet import Supernet
@@ -29,7 +30,8 @@ class Shared(Estimator):
     graph       "auto": the forward pass becomes a CUDA graph where that is possible, for the policy "batch"; "off":
                 never. The numbers are the same
 
-    Raises UserError for a value out of range, and for data without validation images.
+    Raises UserError for a value out of range, for data without validation images, and where space or data are not of
+    images.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Shared(Estimator):
         statistics: Literal["batch", "reestimated"] = "batch",
         graph: Literal["auto", "off"] = "auto",
     ):
+        check_material(supernet.space, data, "images", "estimator")
         if len(data.valid) == 0:
             raise UserError(f"data.valid=0: a search needs validation images, the {data.name} data has none")
         if objective not in ("accuracy", "loss"):
@@ -52,7 +55,9 @@ class Shared(Estimator):
         for key, value in (("batch_size", batch_size), ("images", images), ("children", children)):
             if value < 1:
                 raise UserError(f"estimator.{key}={value}: allowed is 1 or more")
-        self.supernet, self.data, self.objective = supernet, data, objective
+        self.supernet, self.data = supernet, data
+        self.objective: Objective = objective
+        self.label = objective
         self.batch_size, self.images, self.children = batch_size, images, children
         self.statistics = statistics
         self._fitted = False
@@ -77,7 +82,7 @@ class Shared(Estimator):
                 sums = self._captured(rows, batch) if statistics is None else self._score(rows, batch, statistics)
                 scores.add_sums(sums, len(batch))
             parts.append(scores.estimates(rows, self.objective, self.step))
-        return _concatenate(parts)
+        return concatenate(parts)
 
     def _fit(self, row: Tensor, images: int) -> None:
         """Lower `children`, before the first pass, to what there is memory for; `row` [1, D] stands for all."""
@@ -96,15 +101,3 @@ class Shared(Estimator):
         if self.statistics == "batch":
             return None
         return self.supernet.statistics(self.data.sample(self.batch_size), rows)
-
-
-def _concatenate(parts: list[Estimates]) -> Estimates:
-    first = parts[0]
-    return Estimates(
-        torch.cat([part.choices for part in parts]),
-        torch.cat([part.value for part in parts]),
-        torch.cat([part.error for part in parts]),
-        {name: torch.cat([part.metrics[name] for part in parts]) for name in first.metrics},
-        first.images,
-        first.step,
-    )

@@ -11,18 +11,20 @@ from typing import Any
 from enas.architecture import Architecture, Genotype, read_genotype
 from enas.errors import UserError
 from enas.space import own
-from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Material, Network, Noise, Output, Scale, SearchSpace
 from enas.space.chain import Chain
 from enas.space.darts import Darts
 from enas.space.enas_macro import EnasMacro
 from enas.space.enas_micro import EnasMicro
+from enas.space.enas_rnn import EnasRnn
 from enas.space.hierarchical import Hierarchical
 from enas.space.nasbench201 import NasBench201
 from enas.space.nasnet import Amoeba, NasNet, Pnas
 from enas.space.relaxable import Edge, RelaxableNetwork, RelaxableSpace
 
 SPACES: dict[str, type[SearchSpace]] = {
-    space.name: space for space in (EnasMicro, EnasMacro, NasBench201, NasNet, Amoeba, Pnas, Darts, Chain, Hierarchical)
+    space.name: space
+    for space in (EnasMicro, EnasMacro, EnasRnn, NasBench201, NasNet, Amoeba, Pnas, Darts, Chain, Hierarchical)
 }
 _BUILT_IN = frozenset(SPACES)
 
@@ -84,7 +86,9 @@ __all__ = [
     "Edge",
     "EnasMacro",
     "EnasMicro",
+    "EnasRnn",
     "Hierarchical",
+    "Material",
     "NasBench201",
     "NasNet",
     "Network",

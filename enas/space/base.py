@@ -16,6 +16,8 @@ from enas.draw import Drawing
 from enas.errors import UserError
 
 Kind = Literal["operation", "source", "skip", "number", "combine"]
+Material = Literal["images", "text"]
+"""What a network reads, and a data set holds."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Scale:
-    """The size at which a space is instantiated: `layers` and `filters` mean what the space says they mean."""
+    """The size at which a space is instantiated: `layers` and `filters` mean what the space says they mean.
+
+    Text has a height, width and channels of 1, and its classes are its vocabulary.
+    """
 
     layers: int
     filters: int
@@ -72,7 +77,7 @@ class Resident:
 
 
 class Cost(NamedTuple):
-    """Cost of n rows: trainable parameters and multiply-adds of convolutions and linear layers for one image."""
+    """Cost of n rows: trainable parameters and multiply-adds of convolutions and linear layers, an image or a word."""
 
     params: Tensor  # int64 [n]
     macs: Tensor  # int64 [n]
@@ -85,20 +90,37 @@ class Noise(NamedTuple):
     drop_path  probability that a path of the last cell is dropped at the end of training
                (ScheduledDropPath of the NASNet paper: linear in depth and in `progress`)
     progress   share of the training that is done, 0..1
+
+    Of networks that read text alone, whose dropout, the one in front of the classifier too, stays the same over time:
+
+    word       probability that a word of the vocabulary is zeroed, wherever it stands
+    embedding  probability that a feature of a word is zeroed, wherever the word stands
+    input      probability that a feature of what a layer reads is zeroed
+    layer      probability that a feature of what a node reads is zeroed
     """
 
     generator: torch.Generator
     dropout: float = 0.0
     drop_path: float = 0.0
     progress: float = 1.0
+    word: float = 0.0
+    embedding: float = 0.0
+    input: float = 0.0
+    layer: float = 0.0
 
 
 class Output(NamedTuple):
-    """What a network gives: logits [M, B, K], the auxiliary head's logits where it has one, statistics if collected."""
+    """What a network gives: logits [M, B, K], the auxiliary head's logits where it has one, statistics if collected.
+
+    Of a recurrent network logits [M, B, T, K], the state after the last word, and the last layer's outputs
+    [M, B, T, H] before dropout, which regularisers look at.
+    """
 
     logits: Tensor
     auxiliary: Tensor | None
     statistics: dict[str, Tensor]
+    state: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 class Network(nn.Module, ABC):
@@ -120,7 +142,9 @@ class Network(nn.Module, ABC):
         noise: Noise | None = None,
         collect: bool = False,
     ) -> Output:
-        """inputs [M or 1, B, H, W, C], routes int32 [M, E, 3], `state` for recurrent networks only.
+        """inputs [M or 1, B, H, W, C], or words int64 [M or 1, B, T]; routes int32 [M, E, 3].
+
+        `state` is for recurrent networks only, [L, M, B, ...], as `Output` gives it; None: zeros.
 
         `statistics` normalises by given values instead of each child's own batch; `collect` returns those used,
         under the same names.
@@ -137,6 +161,8 @@ class SearchSpace(ABC):
     name: ClassVar[str]
     shareable: bool = True
     """Whether one supernet can hold every row; False where tensor shapes depend on the row. Arguments may decide."""
+    reads: ClassVar[Material] = "images"
+    """What its networks read."""
     static: ClassVar[bool] = True
     """Whether its networks read routes on the device alone, so that one captured step serves any row."""
     conditional: ClassVar[bool] = False
@@ -188,6 +214,10 @@ class SearchSpace(ABC):
         auxiliary: bool = False,
     ) -> Network:
         """The supernet at `scale`, or the stand-alone network of `row`, freshly initialised from `generator`."""
+
+    def blank(self, scale: Scale) -> Tensor:
+        """The smallest inputs [1, B, ...] that its networks at `scale` take, all zeros."""
+        return torch.zeros(1, 2, scale.height, scale.width, scale.channels)
 
     def active(self, choices: Tensor) -> Tensor:
         """bool [n, D]: which decisions take part. One's activity may depend only on those sampled before it."""

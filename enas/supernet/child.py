@@ -36,9 +36,8 @@ class Child(nn.Module):
         space.check(row)
         self.space, self.row, self.scale, self.decay = space, tuple(row), scale, decay
         self.network = space.network(scale, generator, row, auxiliary)
-        blank = torch.zeros(1, 2, scale.height, scale.width, scale.channels)
         with torch.no_grad():
-            shapes = self.network(blank, self._routes(), collect=True).statistics
+            shapes = self.network(space.blank(scale), self._routes(), collect=True).statistics
         self._names = tuple(shapes)
         for name, used in shapes.items():
             running = torch.zeros_like(used)
@@ -46,14 +45,18 @@ class Child(nn.Module):
             self.register_buffer(_buffer(name), running)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """inputs [B, H, W, C] -> logits [B, K]."""
-        statistics = None if self.training else self.running_statistics()
-        logits: Tensor = self.network(inputs.unsqueeze(0), self._routes(), statistics=statistics).logits
-        return logits[0]
+        """inputs [B, H, W, C] -> logits [B, K]; words int64 [B, T] -> logits [B, T, K]."""
+        return self.read(inputs).logits[0]
 
-    def learn(self, inputs: Tensor, noise: Noise) -> Output:
-        """The forward pass of a training step: inputs [B, H, W, C]; moves the running averages."""
-        output: Output = self.network(inputs.unsqueeze(0), self._routes(), noise=noise, collect=True)
+    def read(self, inputs: Tensor, state: Tensor | None = None) -> Output:
+        """What the network gives for inputs [B, ...], going on from `state` where it is recurrent."""
+        statistics = None if self.training else self.running_statistics()
+        output: Output = self.network(inputs.unsqueeze(0), self._routes(), state, statistics=statistics)
+        return output
+
+    def learn(self, inputs: Tensor, noise: Noise, state: Tensor | None = None) -> Output:
+        """The forward pass of a training step: inputs [B, ...]; moves the running averages."""
+        output: Output = self.network(inputs.unsqueeze(0), self._routes(), state, noise=noise, collect=True)
         with torch.no_grad():
             for name in self._names:
                 self.get_buffer(_buffer(name)).lerp_(output.statistics[name], 1 - self.decay)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.errors import UserError
-from enas.space import Noise, RelaxableNetwork, Scale, SearchSpace
+from enas.space import Noise, Output, RelaxableNetwork, Scale, SearchSpace
 from enas.supernet.child import Child
 
 
@@ -38,7 +38,10 @@ class Supernet(nn.Module):
         statistics: Mapping[str, Tensor] | None = None,
         noise: Noise | None = None,
     ) -> Tensor:
-        """inputs [M or 1, B, H, W, C], choices [M or 1, D] -> logits [M, B, K]: child m sees its own B images."""
+        """inputs [M or 1, B, H, W, C], choices [M or 1, D] -> logits [M, B, K]: child m sees its own B images.
+
+        Words int64 [M or 1, B, T] give logits [M, B, T, K].
+        """
         routes = self._routes(inputs, choices)
         logits: Tensor = self.network(inputs, routes, state, statistics=statistics, noise=noise).logits
         return logits
@@ -58,6 +61,11 @@ class Supernet(nn.Module):
         if not isinstance(self.network, RelaxableNetwork):
             raise UserError(f"space {self.space.name} has no mixture of operations; use a strategy that samples rows")
         return self.network.mix(inputs, mixing, statistics=statistics, noise=noise).logits
+
+    def read(self, words: Tensor, choices: Tensor, state: Tensor | None = None, noise: Noise | None = None) -> Output:
+        """As `forward`, with all that a recurrent network gives: the state above all, to go on from."""
+        output: Output = self.network(words, self._routes(words, choices), state, noise=noise)
+        return output
 
     @torch.no_grad()
     def statistics(self, batches: Iterable[Tensor], choices: Tensor) -> dict[str, Tensor]:

@@ -77,7 +77,8 @@ def test_without_a_file_nothing_is_written(enas: Call) -> None:
     [
         (
             "what=speed",
-            "what=speed: Invalid value 'speed', expected one of [kernels, step, score, memory, search, machine]",
+            "what=speed: Invalid value 'speed', expected one of [kernels, step, score, memory, search, machine, "
+            "language]",
         ),
         ("out=nowhere/results.jsonl", "nowhere/results.jsonl: cannot be written (No such file or directory)"),
         ("out=.", "cannot be written (Is a directory)"),
@@ -95,6 +96,7 @@ def test_without_a_file_nothing_is_written(enas: Call) -> None:
             "cases=svhn: matches no case of what=search, which has search/*, as in search/cifar",
         ),
         ("what=search cases=cifar root=nowhere", "nowhere"),
+        ("what=language", "root: what=language needs the folder of a text"),
         ("threads=0", "threads=0: allowed is 1 or more"),
         ("device=tpu", "device=tpu: allowed are auto, cpu, cuda and cuda:N"),
         ("precision=fp16", "precision=fp16: Invalid value 'fp16'"),
@@ -118,7 +120,7 @@ def test_help_lists_every_key_and_no_group(enas: Call) -> None:
     outcome = enas("bench", "--help")
     shown = [" ".join(line.split()) for line in outcome.out.splitlines()]
     assert (outcome.code, outcome.err) == (0, "")
-    assert "what=kernels What is compared (kernels | step | score | memory | search | machine)" in shown
+    assert "what=kernels What is compared (kernels | step | score | memory | search | machine | language)" in shown
     for name in (
         "cases=*",
         "compile=true",
@@ -143,6 +145,21 @@ def test_a_search_is_compared_as_a_whole(enas: Call, monkeypatch: pytest.MonkeyP
     assert (line["case"], line["epochs"], line["segment_steps"], line["n"]) == ("search/tiny", 3.0, 1, 1)
     assert line["ours"]["search_s"] == 3 * line["ours"]["epoch_s"]
     assert "search/tiny (random images, batch 4)" in outcome.out
+
+
+def test_a_cell_is_trained_beside_a_plain_lstm(enas: Call, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("a b c d\n" * 40, encoding="utf-8")
+    given = ("what=language", f"root={tmp_path}", "steps=5", "batch_size=4", "out=looks.jsonl")
+    outcome = enas("bench", "device=cpu", "threads=1", *given)
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = [json.loads(line) for line in Path("looks.jsonl").read_text().splitlines()]
+    assert [(line["name"], line["step"]) for line in lines] == [
+        (name, step) for name in ("cell", "lstm") for step in range(1, 6)
+    ]
+    cell, lstm = lines[0]["params"], lines[-1]["params"]
+    assert abs(cell - lstm) < 0.01 * cell
+    assert lines[-1]["train_loss"] < lines[5]["train_loss"]
 
 
 @pytest.mark.slow

@@ -16,18 +16,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
+from enas.alone import StandAloneTraining
 from enas.api import scale_for
-from enas.data import DATA, DataSet
+from enas.data import DATA, DataSet, Text
 from enas.descent import Descent
 from enas.errors import UserError
 from enas.estimator import Shared
 from enas.estimator.rank import kendall
 from enas.final import FinalTraining, evaluate
+from enas.language import FinalLanguageTraining
 from enas.randomness import Randomness, seeded
 from enas.record import load_checkpoint
 from enas.scripts import configuration, recipes, train, training
 from enas.search import Search
-from enas.space import SPACES, EnasMicro, NasNet, load_genotype
+from enas.space import SPACES, EnasMicro, EnasRnn, NasNet, load_genotype
 from enas.strategy import Random, Reinforce
 from enas.supernet import Child, Supernet, load_child
 
@@ -90,7 +92,11 @@ def roots(tmp_path_factory: pytest.TempPathFactory, images: Path, arrays: Path) 
     names = {"batches.meta.txt": 10, "fine_label_names.txt": 100}
     for place, (name, count) in zip(files, names.items(), strict=True):
         (folder / place / name).write_text("".join(f"class{label}\n" for label in range(count)))
-    return {"cifar10": folder, "cifar100": folder, "folder": images, "npz": arrays}
+    text = tmp_path_factory.mktemp("text")
+    for split in ("train", "valid", "test"):
+        lines = (" ".join(f"word{(line * place) % 7}" for place in range(1, 9)) for line in range(60))
+        (text / f"tiny.{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"cifar10": folder, "cifar100": folder, "folder": images, "npz": arrays, "text": text}
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +148,7 @@ def test_every_data_set_can_be_chosen(name: str, roots: dict[str, Path]) -> None
         config = composed(verb, f"data={name}", *given_for(verb, roots, name))
         assert config.data["_target_"] == f"enas.data.{name}"
     data = instantiate(config.data)
-    assert isinstance(data, DataSet)
+    assert isinstance(data, Text if name == "text" else DataSet)
     assert data.name.startswith(name)
     assert min(len(data.train), len(data.valid), len(data.test)) > 0
 
@@ -179,6 +185,10 @@ def test_every_choice_of_a_search_can_be_built(group: str, option: str, roots: d
         )
         return
     size = [key for key in SIZE if not (group == "space" and key.startswith("space."))]
+    if "language" in option or option == "enas_rnn":
+        text = {"space": "enas_rnn", "data": "text", "train": "language", "estimator": "language"} | {group: option}
+        others = [f"{name}={choice}" for name, choice in text.items() if name != group]
+        size += [*others, *given_for("search", roots, "text"), "objective=perplexity", "batch_size=8"]
     config = composed("search", f"{group}={option}", *size)
     space, strategy, estimator, shared = build_search(config)  # type: ignore[misc]
     built = {"space": space, "strategy": strategy, "estimator": estimator, "train": shared}[group]
@@ -196,15 +206,15 @@ def recipe_offers(verb: str, group: str, option: str) -> bool:
 @pytest.mark.parametrize("verb", ["train", "rank"])
 def test_every_choice_of_a_final_training_can_be_built(verb: str, roots: dict[str, Path]) -> None:
     offered = [option for option in options("train") if recipe_offers(verb, "train", option)]
-    assert offered == ["final"]
-    for option in offered:
-        config = composed(verb, f"train={option}", *given_for(verb, roots))
-        assert isinstance(build_final(config, 1, 4), FinalTraining)
+    assert offered == ["final", "language_final"]
+    for option, data in zip(offered, ("digits", "text"), strict=True):
+        config = composed(verb, f"train={option}", f"data={data}", *given_for(verb, roots, data))
+        assert isinstance(build_final(config, 1, 4), FinalTraining if data == "digits" else FinalLanguageTraining)
 
 
-def build_final(config: DictConfig, layers: int, filters: int) -> FinalTraining:
+def build_final(config: DictConfig, layers: int, filters: int) -> StandAloneTraining:
     data = instantiate(config.data)
-    space = EnasMicro(5)
+    space = EnasRnn(8) if isinstance(data, Text) else EnasMicro(5)
     row = space.random(1, seeded(0, "row"))[0].tolist()
     scale = scale_for(data, layers, filters)
     child = Child(space, row, scale, seeded(0, "weights"), training.builds_auxiliary(config))
@@ -231,7 +241,7 @@ def test_every_recipe_is_for_some_command() -> None:
     assert "experiment=enas_micro_cifar10_final" not in recipes_of("search")
 
 
-RECIPE_DATA = {"cifar10": "cifar10", "imagenet": "folder"}
+RECIPE_DATA = {"cifar10": "cifar10", "imagenet": "folder", "ptb": "text", "text": "text"}
 """What a recipe that has the word in its name is for."""
 
 
@@ -246,7 +256,7 @@ def test_every_recipe_can_be_built(verb: str, recipe: str, roots: dict[str, Path
         assert all(build_search(config))  # type: ignore[call-overload]
     else:
         layers = config.network.layers or 3 if verb == "train" else 3
-        assert isinstance(build_final(config, layers, 4), FinalTraining)
+        assert isinstance(build_final(config, layers, 4), StandAloneTraining)
 
 
 def test_the_published_search_is_the_authors(roots: dict[str, Path]) -> None:
@@ -591,7 +601,7 @@ def assert_refused(outcome: Any, verb: str, expected: str) -> None:
         ("stratgy=random", "stratgy: enas-search has no such key or group; did you mean strategy?"),
         ("strategy=reinforced", "strategy=reinforced: there is no such choice; did you mean reinforce?"),
         ("strategy.hiden=3", "strategy.hiden: strategy has no key hiden; did you mean hidden?"),
-        ("train=final", "train=final: not for enas-search, which takes shared"),
+        ("train=final", "train=final: not for enas-search, which takes language, shared"),
         ("experiment=enas_micro_cifar10", "data.root: has to be given, as in data.root=PATH"),
         ("experiment=demo_final", "not for enas-search"),
         ("epochs=0", "epochs=0: allowed is 1 or more"),
@@ -602,7 +612,7 @@ def assert_refused(outcome: Any, verb: str, expected: str) -> None:
         ("children=me", "children=me: allowed are strategy, uniform and uniform_then_strategy"),
         ("draw_every=0", "draw_every=0: allowed is 1 or more"),
         ("checkpoint_every=0", "checkpoint_every=0: allowed is 1 or more"),
-        ("objective=speed", "objective=speed: Invalid value 'speed', expected one of [accuracy, loss]"),
+        ("objective=speed", "objective=speed: Invalid value 'speed', expected one of [accuracy, loss, perplexity]"),
         ("limit.params=1", "limit.params and limit.macs leave too little"),
         ("limit.layers=0", "network.layers=0: allowed is 1 or more"),
         ("network.layers=0", "network.layers=0: allowed is 1 or more"),
@@ -671,7 +681,7 @@ def test_an_existing_run_directory_is_refused(enas: Call, verb: str, searched: P
         ("init=magic", "init=magic: Invalid value 'magic', expected one of [scratch, shared]"),
         ("network.layers=0", "network.layers=0: allowed is 1 or more"),
         ("network.stacking=mobile", "network.stacking=mobile: space enas_micro stacks its cells in one way"),
-        ("train=shared", "train=shared: not for enas-train, which takes final"),
+        ("train=shared", "train=shared: not for enas-train, which takes final, language_final"),
         ("train.dropout=1", "train.dropout=1: allowed is 0 to less than 1"),
         ("train.auxiliary=-1", "train.auxiliary=-1: allowed is 0"),
         ("train.clip=-1", "train.clip=-1: allowed is more than 0"),

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 import torch
 
-from conformance import CELL_SPACES, SCALE, SCRATCH_SPACES, SPACES, generator, images, scale_of
+from conformance import CELL_SPACES, SCALE, SCRATCH_SPACES, SPACES, generator, inputs, scale_of
 from enas.api import scale_for
 from enas.data import digits
 from enas.draw import draw_graph
@@ -213,11 +213,11 @@ def test_routes_have_their_shape_and_are_gathers(space: SearchSpace) -> None:
 def test_a_path_equals_the_extracted_child(space: SearchSpace) -> None:
     supernet = Supernet(space, scale_of(space), generator(1)).double()
     rows = space.random(4, generator(2))
-    inputs = images(batch=2).double()
-    logits = supernet(inputs, rows)
-    assert logits.shape == (4, 2, SCALE.classes)
+    read = inputs(space, batch=2)
+    logits = supernet(read, rows)
+    assert logits.shape == (4, *read.shape[1 : 3 if space.reads == "text" else 2], SCALE.classes)
     for row, expected in zip(rows.tolist(), logits, strict=True):
-        assert_same(supernet.extract(row)(inputs[0]), expected)
+        assert_same(supernet.extract(row)(read[0]), expected)
 
 
 @network_spaces

@@ -1,0 +1,115 @@
+"""What training the shared weights of a search is, whatever they read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from enas.descent import Descent
+from enas.graph import Captured, wanted
+from enas.phases import Phases
+from enas.randomness import Randomness
+from enas.schedule import Cosine
+from enas.supernet import Child, Supernet
+
+
+class WeightTraining(ABC):
+    """Trains a supernet, one child or several a step; whose turn it is, the caller says.
+
+    Nothing in a step waits for the device: batch, forward and backward pass, clipping, optimiser and metrics are all
+    tensors there, and the metrics are read when `metrics` is called.
+    """
+
+    PURPOSES: ClassVar[tuple[str, ...]] = ("order", "augment")
+    """What `randomness` must have generators for: what comes next, and what is changed at random in it."""
+    METRICS: ClassVar[tuple[str, ...]]
+    """What `_train` adds up in each step."""
+    unit: ClassVar[str]
+    """What `examples` counts."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        randomness: Randomness,
+        descent: Descent,
+        schedule: Cosine,
+        children: int,
+        graph: Literal["auto", "off"],
+    ):
+        self.supernet, self.descent, self.children = supernet, descent, children
+        self._augment, self._schedule = randomness["augment"], schedule
+        self.step_count = 0
+        device = randomness.device
+        self._sums = torch.zeros(len(self.METRICS), dtype=torch.float64, device=device)
+        self._summed = 0
+        # CUDA's optimiser wants its rate in float32, the CPU's takes any.
+        self._rate = torch.zeros((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
+        self._captured = Captured(self._train, [self._augment], wanted(graph, device, supernet.space.static))
+        self.phases = Phases(device)
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Steps of an epoch."""
+
+    @property
+    @abstractmethod
+    def examples(self) -> int:
+        """Images or words of a step."""
+
+    def rate(self, epoch: int, epochs: int) -> float:
+        """The learning rate of `epoch`, counted from 0, in a run of `epochs`."""
+        return self._schedule.rate(epoch, epochs)
+
+    def step(self, choices: Tensor, rate: float) -> None:
+        """Train `children` children, choices [M, D], on what comes next, at the learning rate `rate`.
+
+        Metrics stay on the device until `metrics` is called.
+        """
+        self.phases.enter("step")
+        self._captured(choices, *self._next(rate))
+        self._summed += 1
+        self.step_count += 1
+
+    @abstractmethod
+    def _next(self, rate: float) -> tuple[Tensor, ...]:
+        """What `_train` takes beside the choices."""
+
+    @abstractmethod
+    def _train(self, *inputs: Tensor) -> None:
+        """The part of a step that is done on the device: children [M, D], then what `_next` gave."""
+
+    def check(self, epoch: int) -> None:
+        """Raise UserError where the weights were lost in `epoch`, counted from 1: a loss was not finite."""
+        self.descent.check(epoch)
+
+    def extract(self, choices: Tensor) -> Child:
+        """The child of the row [1, D] with its share of the weights, ready to be used alone."""
+        return self.supernet.extract(choices[0].tolist())
+
+    def metrics(self) -> dict[str, float]:
+        """Means since the last call, by tag."""
+        means = (self._sums / max(self._summed, 1)).tolist()
+        self._sums.zero_()
+        self._summed = 0
+        return {f"weights/{name}": value for name, value in zip(self.METRICS, means, strict=True)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "supernet": self.supernet.state_dict(),
+            "descent": self.descent.state_dict(),
+            "step_count": self.step_count,
+            "sums": self._sums,
+            "summed": self._summed,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.supernet.load_state_dict(state["supernet"])
+        self.descent.load_state_dict(state["descent"])
+        self.step_count = state["step_count"]
+        self._sums.copy_(state["sums"])
+        self._summed = state["summed"]
+        self._captured.forget()  # the optimiser has other tensors now

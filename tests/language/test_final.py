@@ -61,6 +61,19 @@ def test_it_learns_far_below_chance(tmp_path: Path) -> None:
     assert (training.epoch, training.trained) == (8, 0)
 
 
+def test_a_step_goes_on_from_the_carried_state() -> None:
+    training = build(input=0.0, dropout=0.0, activation=0.0, random_length=False)
+    text, state = columns(DATA.train, 4), None
+    for place in range(3):
+        window = text[:, 5 * place : 5 * place + 6]
+        output = training.child.read(window[:, :-1], state)
+        loss = functional.cross_entropy(output.logits.flatten(0, 2), window[:, 1:].flatten())
+        state = None if output.state is None else output.state.detach()
+        training._sums.zero_()
+        training._step(1.0)
+        assert training._sums[0].item() == pytest.approx(loss.item(), rel=1e-5)
+
+
 def test_perplexity_is_over_the_whole_text_with_the_state_carried() -> None:
     child, text = build().child, columns(DATA.valid, 4)
     found = evaluate(child, text, 7)
@@ -139,6 +152,12 @@ def test_the_average_is_the_mean_of_the_weights_since_it_started() -> None:
 def test_the_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
     training, _ = run(tmp_path / "run", epochs=4, patience=1)
     training.average._means = {name: torch.zeros_like(own) for name, own in training.child.named_parameters()}
+    training.average.count = 0
+    with pytest.MonkeyPatch.context() as patch:  # a step counts
+        patch.setattr(training.average, "update", lambda: seen.append(True))
+        seen: list[bool] = []
+        training._step(0.0)
+        assert seen == [True]
     with training._kept():
         loss = evaluate(training.child, columns(DATA.valid, 4), 5)["loss"]
     assert loss == pytest.approx(torch.tensor(6.0).log().item(), rel=1e-5)  # all words alike

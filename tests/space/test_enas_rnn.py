@@ -94,22 +94,50 @@ def test_bad_arguments_are_refused(settings: dict[str, object], said: str) -> No
         EnasRnn(**settings)  # type: ignore[arg-type]
 
 
-def written_out(network: RecurrentNetwork, row: list[int], words: Tensor, state: Tensor, ends: list[int]) -> Tensor:
-    """The logits [B, T, V] of one child of a supernet, word by word, as the formula has it."""
+def written_out(
+    network: RecurrentNetwork,
+    row: list[int],
+    words: Tensor,
+    state: Tensor,
+    ends: list[int],
+    masks: tuple[Tensor | float, list[Tensor] | list[float]] | None = None,
+) -> Tensor:
+    """The logits [B, T, V] of one child of a supernet, word by word, as the formula has it.
+
+    `masks` are factors of the word's features [B, H], and of what each node reads, [B, H] each.
+    """
     [layer] = network.layers
+    of_input, of_nodes = masks or (1.0, [1.0] * (len(row) // 2 + 1))
     functions = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda x: x}
     sizes = [node * len(ACTIVATIONS) for node in range(1, len(row) // 2 + 1)]
     logits = []
     for word in words.unbind(dim=1):
-        h, t = (network.embedding[word] @ layer.input + state @ layer.hidden).chunk(2, dim=1)
+        product = network.embedding[word] * of_input @ layer.input + state * of_nodes[0] @ layer.hidden
+        h, t = product.chunk(2, dim=1)
         nodes = [state + t.sigmoid() * (h.tanh() - state)]
         for node, (source, code) in enumerate(zip(row[::2], row[1::2], strict=True)):
             weight = layer.nodes[sum(sizes[:node]) + source * len(ACTIVATIONS) + code]
-            h, t = (nodes[source] @ weight).chunk(2, dim=1)
+            h, t = (nodes[source] * of_nodes[node + 1] @ weight).chunk(2, dim=1)
             nodes.append(nodes[source] + t.sigmoid() * (functions[ACTIVATIONS[code]](h) - nodes[source]))
         state = torch.stack([nodes[end] for end in ends]).mean(dim=0)
         logits.append(state @ network.embedding.T + network.bias)
     return torch.stack(logits, dim=1)
+
+
+def test_dropout_of_inputs_and_nodes_is_a_factor_for_all_times() -> None:
+    """The masks are drawn as the network draws them: the input's, then one for each node, the first one's included."""
+    space, row = EnasRnn(3), [0, 2, 1, 3, 1, 1]
+    net, read = supernet(space), words(scale=SCALE)[0]
+    drawn = generator(8)
+    shapes = ((1, 3, 4), (1, 4, 3, 4))
+    of_input, of_nodes = (
+        (torch.rand(shape, generator=drawn, dtype=torch.float64) < 0.5).double() / 0.5 for shape in shapes
+    )
+    state = torch.randn(3, 4, generator=generator(3), dtype=torch.float64)
+    masks = (of_input[0], list(of_nodes[0]))
+    expected = written_out(net.network, row, read, state, [1, 2, 3], masks)  # type: ignore[arg-type]
+    noise = Noise(generator(8), input=0.5, layer=0.5)
+    assert_same(net.read(read[None], torch.tensor([row]), state[None, None], noise).logits[0], expected)
 
 
 @pytest.mark.parametrize("output", ["all", "loose_ends"])

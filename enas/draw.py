@@ -63,6 +63,7 @@ class Drawing:
     output    the names it reads, and `combine`, how it joins them
     joins     name -> what its result is joined with, beside what its parts read; for a chain of nodes of one part each
     halved    the nodes of a chain after which all is halved
+    concatenated  the nodes that do not add their results but put them side by side
     """
 
     title: str
@@ -73,6 +74,7 @@ class Drawing:
     combine: str
     joins: Mapping[str, Sequence[str]] | None = None
     halved: Sequence[str] = ()
+    concatenated: frozenset[str] = frozenset()
 
 
 def draw_graph(drawing: Drawing, said: str) -> "Figure":
@@ -102,7 +104,7 @@ def draw_graph(drawing: Drawing, said: str) -> "Figure":
     for name in (name for name in drawing.nodes if name not in filled):
         draw_box(axes, *sheet.entry(name), name, "nothing", OTHER_COLOUR)
     for name, parts in filled.items():
-        for line in _card(axes, sheet, name, parts):
+        for line in _card(axes, sheet, name, parts, name in drawing.concatenated):
             lines[line.source].append(line)
     draw_box(axes, *sheet.entry("output"), "output", drawing.combine)
     lines["output"] = [sheet.line(source, "output", 0, LINE, f"{source}-output") for source in parents["output"]]
@@ -188,8 +190,8 @@ def _draw_lines(axes: "Axes", lines: Sequence[_Line]) -> None:
         axes.add_patch(PathPatch(curve, fill=False, edgecolor=line.colour, linewidth=1.7, gid=line.gid))
 
 
-def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list[_Line]:
-    """Draw a node: its name, its operations and, at its right edge, their sum; give its lines."""
+def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part], concatenated: bool) -> list[_Line]:
+    """Draw a node: its name, its operations and, at its right edge, how they are joined; give its lines."""
     from matplotlib.patches import Circle
 
     x, y = sheet.entry(name)
@@ -202,7 +204,10 @@ def _card(axes: "Axes", sheet: _Sheet, name: str, parts: Sequence[Part]) -> list
     if len(chips) > 1:
         ring = Circle((x + CARD_WIDTH, y), SUM_RADIUS, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=5)
         axes.add_patch(ring)
-        axes.plot(x + CARD_WIDTH, y, marker="+", color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
+        marks = [("+", 0.0)] if not concatenated else [("|", -0.03), ("|", 0.03)]
+        for marker, beside in marks:
+            middle = x + CARD_WIDTH + beside
+            axes.plot(middle, y, marker=marker, color=INK, markersize=7, markeredgewidth=1.2, zorder=6)
 
     # A sum has no order: the operation that reads the higher source stands above, and its lines do not cross.
     def source_height(chip: Sequence[Part]) -> float:

@@ -62,7 +62,8 @@ def draw_chip(axes: Axes, x: float, y: float, operation: str, gid: str) -> None:
     """An operation; x is its left edge, y its middle."""
     draw_rounded(axes, x, y - CHIP_HEIGHT / 2, CHIP_WIDTH, CHIP_HEIGHT, colour_of(operation), gid)
     label = re.sub(r"(\d)x(\d)", r"\1×\2", operation.replace("_", " "))
-    axes.text(x + CHIP_WIDTH / 2, y, label, size=9, color="white", ha="center", va="center", zorder=5)
+    size = min(9, 155 / len(label))  # points; a long name has to fit
+    axes.text(x + CHIP_WIDTH / 2, y, label, size=size, color="white", ha="center", va="center", zorder=5)
 
 
 def draw_box(axes: Axes, x: float, y: float, name: str, note: str, colour: str = INK) -> None:

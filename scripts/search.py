@@ -51,7 +51,7 @@ class Keys:
     train: Any = group("How the shared weights are trained", SharedTraining)
     space_file: str | None = key(None, own_space.COMMENT)
     network: SearchNetwork = key(
-        SearchNetwork(), "Size of the supernet; null: layers as many as the space has by itself"
+        SearchNetwork(), "Size of the supernet; layers null: as many as the space has by default"
     )
     epochs: int = key(30, "Passes over the training images")
     batch_size: int = key(64, "Images a training step")

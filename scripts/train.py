@@ -15,13 +15,20 @@ from enas.errors import UserError
 from enas.files import write_json
 from enas.final import FinalTraining
 from enas.randomness import seeded
-from enas.space import load_genotype
+from enas.space import SearchSpace, build_space, load_genotype
 from enas.supernet import Child, load_child
 
 from . import configuration, machine, own_space, profiling
 from .configuration import Verb, group, key
 from .keys import Init, Kernels, Network, Precision
 from .training import builds_auxiliary, table, train_child
+
+
+@dataclass(unsafe_hash=True)
+class FinalNetwork(Network):
+    """The size of the final network and how its cells are stacked; null: as in the search."""
+
+    stacking: str | None = None
 
 
 @dataclass
@@ -32,7 +39,7 @@ class Keys:
     train: Any = group("How the network is trained", FinalTraining)
     genotype: str = key(MISSING, "The genotype.json of the architecture")
     space_file: str | None = key(None, own_space.COMMENT)
-    network: Network = key(Network(), "Size of the network; null: as in the search")
+    network: FinalNetwork = key(FinalNetwork(), "Size of the network, how cells are stacked; null: as in the search")
     init: Init = key(Init.scratch, "Starting weights; shared: those the child had in the search")
     n_random: int = key(0, "Random architectures trained by the same recipe, for comparison")
     epochs: int = key(30, "Passes over the training images")
@@ -54,8 +61,9 @@ def train(config: DictConfig) -> float:
     device = machine.prepare(config)
     genotype, space = load_genotype(Path(config.genotype))
     data = machine.load_data(config, device)
+    space = restack(space, config.network.stacking)
     searched = genotype.cost["scale"]
-    own = {key: searched[key] if value is None else value for key, value in config.network.items()}
+    own = {key: searched[key] if config.network[key] is None else config.network[key] for key in ("layers", "filters")}
     scale = scale_for(data, **own)
     profiling.check(config)
     if config.n_random < 0:
@@ -84,16 +92,29 @@ def train(config: DictConfig) -> float:
     return float(results["found"]["test"]["accuracy"])
 
 
+def restack(space: SearchSpace, stacking: str | None) -> SearchSpace:
+    """The space with its cells stacked for other images than those of the search; its rows mean the same.
+
+    Raises UserError where the space stacks its cells in one way only, or not in this one.
+    """
+    if stacking is None:
+        return space
+    if "stacking" not in space.arguments:
+        raise UserError(f"network.stacking={stacking}: space {space.name} stacks its cells in one way; leave it out")
+    return build_space(space.name, {**space.arguments, "stacking": stacking})
+
+
 def inherit(child: Child, path: Path) -> None:
     """Give `child` the weights and statistics its row had in the supernet.
 
     Raises UserError where the file holds another row or another size.
     """
     shared = load_child(path, torch.device("cpu"))
-    if shared.row != child.row or shared.scale != child.scale:
+    own, its = ((each.row, each.scale, each.space.arguments) for each in (child, shared))
+    if own != its:
         raise UserError(
             f"init=shared: {path} holds another architecture or size ({shared.scale}); "
-            "give the genotype.json beside it, the data of the search, and no network.layers or network.filters"
+            "give the genotype.json beside it, the data of the search, and no key of network"
         )
     child.load_state_dict(shared.state_dict(), strict=False)  # it lacks the auxiliary head only
 

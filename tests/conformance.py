@@ -10,14 +10,19 @@ from torch import Tensor
 from enas.data import Augmentation, DataSet, Split, assemble
 from enas.estimator import Estimator, Shared
 from enas.space import (
+    Amoeba,
     Chain,
     Cost,
+    Darts,
     Decision,
     EnasMacro,
     EnasMicro,
     Hierarchical,
     NasBench201,
+    NasNet,
     Network,
+    Pnas,
+    RelaxableSpace,
     Scale,
     SearchSpace,
 )
@@ -109,10 +114,26 @@ MACRO_SPACES: Mapping[str, SearchSpace] = {
 }
 """The ENAS space of whole networks, with both ways to join skips."""
 
+PAIR_SPACES: Mapping[str, SearchSpace] = {
+    "nasnet-2": NasNet(2),
+    "amoeba-3": Amoeba(3, output="input0 node4 / node2 input1"),
+    "pnas-2": Pnas(2, output="nodes"),
+}
+"""NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
+
+RELAXABLE_SPACES: Mapping[str, RelaxableSpace] = {
+    "darts-2": Darts(2),
+    "darts-4": Darts(),
+    "nasbench201": NasBench201(),
+}
+"""Spaces whose supernets also compute mixtures of operations."""
+
+
 CELL_SPACES: Mapping[str, SearchSpace] = {
     **MICRO_SPACES,
     **MACRO_SPACES,
-    "nasbench201": NasBench201(),
+    **PAIR_SPACES,
+    **RELAXABLE_SPACES,
     "chain": Chain(4),
     "hierarchical": Hierarchical(motifs=3, motif_nodes=3, nodes=4),
     "hierarchical-flat": Hierarchical(motifs=0, nodes=5),

@@ -212,7 +212,7 @@ def test_the_disagreement_is_located(path: Path) -> None:
         (lambda d: d.update(version=None), "schema version None"),
         (lambda d: d.update(format="other"), "not a genotype file"),
         (lambda d: d.pop("format"), "not a genotype file"),
-        (lambda d: d["space"].update(name="darts"), "space 'darts' is unknown"),
+        (lambda d: d["space"].update(name="unheard"), "space 'unheard' is unknown"),
         (lambda d: d["space"].update(name=3), "the space has no name"),
         (lambda d: d["space"].pop("name"), "the space has no name"),
         (lambda d: d["space"].update(nodes=3), "24 decisions, the row has 16 integers"),

@@ -172,8 +172,27 @@ def test_nothing_lies_over_anything_else(row: list[int]) -> None:
                 assert not inside.all(axis=1).any(), patch.get_gid()
 
 
-def test_labels_fit_their_boxes() -> None:
-    figure = drawn([0, 0, 1, 1, 0, 2, 1, 3, 0, 4, 1, 0])
+def joined(concatenated: frozenset[str]) -> Figure:
+    """A node of two operations with long names."""
+    parts = [Part("left", "input0", "dilated_separable_3x3"), Part("right", "input1", "convolution_1x7_7x1")]
+    inputs = {"input0": "two cells back", "input1": "one cell back"}
+    return draw_graph(
+        Drawing("cell", "", inputs, {"node2": parts}, ["node2"], "concat", concatenated=concatenated), "drawn"
+    )
+
+
+def test_a_concatenation_is_marked_otherwise_than_a_sum() -> None:
+    marks = {
+        concatenated: [line.get_marker() for line in joined(concatenated).axes[0].lines]
+        for concatenated in (frozenset[str](), frozenset({"node2"}))
+    }
+    assert list(marks.values()) == [["+"], ["|", "|"]]
+
+
+@pytest.mark.parametrize(
+    "figure", [drawn([0, 0, 1, 1, 0, 2, 1, 3, 0, 4, 1, 0]), joined(frozenset())], ids=["short", "long"]
+)
+def test_labels_fit_their_boxes(figure: Figure) -> None:
     renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]
     boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]

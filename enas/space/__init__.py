@@ -13,13 +13,16 @@ from enas.errors import UserError
 from enas.space import own
 from enas.space.base import Cost, Decision, Network, Noise, Output, Scale, SearchSpace
 from enas.space.chain import Chain
+from enas.space.darts import Darts
 from enas.space.enas_macro import EnasMacro
 from enas.space.enas_micro import EnasMicro
 from enas.space.hierarchical import Hierarchical
 from enas.space.nasbench201 import NasBench201
+from enas.space.nasnet import Amoeba, NasNet, Pnas
+from enas.space.relaxable import Edge, RelaxableNetwork, RelaxableSpace
 
 SPACES: dict[str, type[SearchSpace]] = {
-    space.name: space for space in (EnasMicro, EnasMacro, NasBench201, Chain, Hierarchical)
+    space.name: space for space in (EnasMicro, EnasMacro, NasBench201, NasNet, Amoeba, Pnas, Darts, Chain, Hierarchical)
 }
 _BUILT_IN = frozenset(SPACES)
 
@@ -73,16 +76,23 @@ def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
 
 __all__ = [
     "SPACES",
+    "Amoeba",
     "Chain",
     "Cost",
+    "Darts",
     "Decision",
+    "Edge",
     "EnasMacro",
     "EnasMicro",
     "Hierarchical",
     "NasBench201",
+    "NasNet",
     "Network",
     "Noise",
     "Output",
+    "Pnas",
+    "RelaxableNetwork",
+    "RelaxableSpace",
     "Scale",
     "SearchSpace",
     "build_space",

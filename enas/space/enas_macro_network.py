@@ -27,12 +27,12 @@ from enas.space.layers import (
     Norms,
     average_pool,
     batch_norm,
+    dense_convolution_norm,
     drop_features,
     linear,
     max_pool,
     reduction_norm,
     unused,
-    wide_convolution_norm,
 )
 from enas.space.rows import PointwiseTable, he_normal
 
@@ -59,7 +59,7 @@ class _Convolution(nn.Module):
     def compute(self, x: Tensor, given: Tensor | None) -> tuple[Tensor, Statistics]:
         """ReLU, convolution, batch norm: [1, B, H, W, C] -> [1, B, H, W, C]."""
         if self._dense:
-            return wide_convolution_norm(x.relu(), self.kernel, self.gain, self.bias, given)
+            return dense_convolution_norm(x.relu(), self.kernel, self.gain, self.bias, given)
         z, _ = kernels.sepconv_half(x, None, self.depthwise, self.pointwise)
         return batch_norm(z, self.gain, self.bias, given)
 

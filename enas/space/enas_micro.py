@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import permutations
 from typing import Any, Literal, get_args
 
 import torch
@@ -22,6 +21,7 @@ from enas.space.operations import (
     SEPARABLE_5,
     pointwise_cost,
 )
+from enas.space.renumbering import smallest_order
 from enas.space.rows import KeptRows
 from enas.space.stacking import STEM, Kind, stack_cells
 
@@ -123,25 +123,8 @@ class EnasMicro(SearchSpace):
 
     def canonical(self, choices: Tensor) -> Tensor:
         """Exact: the smallest row, read left to right, among all orders of the nodes and of their two sides."""
-        cells = choices.reshape(-1, self.nodes, 2, 2)
-        best = None
-        for order in permutations(range(self.nodes)):
-            renumbered = self._renumber(cells, order)
-            best = renumbered if best is None else _smaller(best, renumbered)
-        assert best is not None
-        return best.reshape(choices.shape)
-
-    def _renumber(self, cells: Tensor, order: tuple[int, ...]) -> Tensor:
-        """[N, nodes, 2, 2] with node order[i] moved to place i and sides sorted; huge where a node would read ahead."""
-        label = torch.empty(self.nodes + 2, dtype=torch.int64, device=cells.device)
-        label[:2] = torch.arange(2, device=cells.device)
-        label[torch.tensor(order, device=cells.device) + 2] = torch.arange(2, self.nodes + 2, device=cells.device)
-        moved = cells[:, list(order)]
-        source = label[moved[..., 0]]
-        ahead = (source >= torch.arange(2, self.nodes + 2, device=cells.device)[:, None]).flatten(1).any(dim=1)
-        pair = (source * len(OPERATIONS) + moved[..., 1]).sort(dim=2).values
-        row = torch.stack([pair // len(OPERATIONS), pair % len(OPERATIONS)], dim=3).flatten(1)
-        return torch.where(ahead[:, None], torch.iinfo(torch.int64).max, row)
+        cells = choices.reshape(-1, self.nodes, 4)
+        return smallest_order(cells, len(OPERATIONS)).reshape(choices.shape)
 
     def describe(self, row: Sequence[int]) -> dict[str, Any]:
         cells: dict[str, Any] = {}
@@ -280,10 +263,3 @@ class EnasMicro(SearchSpace):
 def slot_name(slot: int) -> str:
     """Slots 0 and 1 are the cell's inputs, slot 2 + i is computed node i."""
     return f"input{slot}" if slot < 2 else f"node{slot}"
-
-
-def _smaller(one: Tensor, other: Tensor) -> Tensor:
-    """The lexicographically smaller of two rows, for each pair of rows [N, L]."""
-    differs = one != other
-    first = differs.to(torch.int8).argmax(dim=1, keepdim=True)
-    return torch.where(one.gather(1, first) <= other.gather(1, first), one, other)

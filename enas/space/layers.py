@@ -71,22 +71,32 @@ def batch_norm(x: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None 
 def strided_convolution_norm(
     x: Tensor, kernel: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None = None
 ) -> tuple[Tensor, Statistics]:
-    """`wide_convolution_norm` of stride 2."""
-    return wide_convolution_norm(x, kernel, gain, bias, statistics, stride=2)
+    """`dense_convolution_norm` of stride 2."""
+    return dense_convolution_norm(x, kernel, gain, bias, statistics, stride=(2, 2))
 
 
-def wide_convolution_norm(
-    x: Tensor, kernel: Tensor, gain: Tensor, bias: Tensor, statistics: Tensor | None = None, stride: int = 1
+def dense_convolution_norm(
+    x: Tensor,
+    kernel: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    statistics: Tensor | None = None,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: int = 1,
+    padded: bool = True,
 ) -> tuple[Tensor, Statistics]:
-    """Dense k x k convolution and batch norm: [M, B, H, W, C] -> [M, B, ceil(H/stride), ceil(W/stride), C'].
+    """A dense convolution of any shape and step, by torch, and its batch norm.
 
-    kernel [k, k, C, C'], gain and bias [C'], statistics None or [M, 1, 2, C']. The convolution is torch's own, which is
-    the faster one where channels are many; `kernels.convolution_norm` is where they are few.
+    x [M, B, H, W, C], kernel [h, w, C, C'], gain and bias [C'], statistics None or [M, 1, 2, C']. Padding is "same",
+    or none where not `padded`. `kernels.convolution_norm` is the faster one for squares of stride 1 where channels are
+    few.
     """
     weight = kernel.permute(3, 2, 0, 1).contiguous()
+    padding = [side // 2 * dilation if padded else 0 for side in kernel.shape[:2]]
 
     def convolve(child: Tensor) -> Tensor:
-        planes = functional.conv2d(child.permute(0, 3, 1, 2), weight, stride=stride, padding=kernel.shape[0] // 2)
+        planes = functional.conv2d(child.permute(0, 3, 1, 2), weight, stride=stride, padding=padding, dilation=dilation)
         return planes.permute(0, 2, 3, 1)
 
     return _each(x, convolve, gain, bias, statistics)

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Network, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Resident, Scale
 from enas.space.nasbench201_network import (
     AVERAGE_POOL,
     CONVOLUTION_1,
@@ -25,10 +26,11 @@ from enas.space.nasbench201_network import (
     STAGES,
     CompleteCellNetwork,
 )
+from enas.space.relaxable import Edge, RelaxableSpace
 from enas.space.stacking import halve
 
 
-class NasBench201(SearchSpace):
+class NasBench201(RelaxableSpace):
     """One cell, a complete graph of four nodes: each of six edges has one of five operations, 15,625 rows.
 
     A node sums what its edges give; node 0 is the input, node 3 the output. `scale.layers` is the number of cells in
@@ -44,6 +46,8 @@ class NasBench201(SearchSpace):
             for step, (node, source) in enumerate(EDGES)
         )
         self.sampling_order = tuple(range(len(EDGES)))
+        self.edges = tuple(Edge(f"node{node}", f"node{source}") for node, source in EDGES)
+        self.candidates = OPERATIONS
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -83,6 +87,14 @@ class NasBench201(SearchSpace):
                 if own == source:
                     row[:, place] = torch.where(read[node], row[:, place], NONE)
                     read[source] |= row[:, place] != NONE
+        return row
+
+    def to_mixing(self, row: Sequence[int]) -> Tensor:
+        return functional.one_hot(torch.tensor(list(row)), len(OPERATIONS)).float()
+
+    def discretise(self, mixing: Tensor) -> list[int]:
+        """The strongest operation of each edge, none among them, as the benchmark's authors read off theirs."""
+        row: list[int] = mixing.argmax(dim=1).tolist()
         return row
 
     def describe(self, row: Sequence[int]) -> dict[str, Any]:
@@ -152,7 +164,7 @@ class NasBench201(SearchSpace):
         generator: torch.Generator,
         row: Sequence[int] | None = None,
         auxiliary: bool = False,
-    ) -> Network:
+    ) -> CompleteCellNetwork:
         if auxiliary:
             raise UserError("space nasbench201: its network has no auxiliary head, set train.auxiliary=0")
         routes = None if row is None else self.route(torch.tensor([list(row)]))

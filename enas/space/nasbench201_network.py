@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from enas import kernels
 from enas.kernels import Pointwise, Statistics
 from enas.space.base import Network, Noise, Output, Scale
 from enas.space.layers import Norms, batch_norm, keep, linear, pool, strided_convolution_norm, unused
+from enas.space.relaxable import RelaxableNetwork
 from enas.space.rows import PointwiseTable, he_normal
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -69,6 +71,26 @@ class _Cell(nn.Module):
             used.append(torch.stack(own))
         return torch.stack(outputs), Statistics(torch.stack(used))
 
+    def mix(self, x: Tensor, mixing: Tensor, statistics: Tensor | None = None) -> tuple[Tensor, Statistics]:
+        """Every operation of every edge, weighted: x [M, B, H, W, C], mixing [6, 5], statistics [M, 12, 2, C]."""
+        outputs, used = [], []
+        for child, images in enumerate(x.unbind()):
+            nodes, own = [images.unsqueeze(0)], [unused(self.gain3)] * (2 * len(EDGES))
+            for node in range(1, NODES):
+                total = torch.zeros_like(nodes[0])
+                for place, (reader, source) in enumerate(EDGES):
+                    for code in (SKIP, CONVOLUTION_1, CONVOLUTION_3, AVERAGE_POOL) if reader == node else ():
+                        norm = 2 * place + (code == CONVOLUTION_3)
+                        given = None if statistics is None else statistics[child, norm, None, None]
+                        result, moment = self._compute_edge(nodes[source], code, place, given)
+                        if moment is not None:
+                            own[norm] = moment[0, 0]
+                        total = total + mixing[place, code] * result
+                nodes.append(total)
+            outputs.append(nodes[-1][0])
+            used.append(torch.stack(own))
+        return torch.stack(outputs), Statistics(torch.stack(used))
+
     def _compute_edge(self, x: Tensor, code: int, row: int, given: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if code == SKIP:
             return x, None
@@ -113,7 +135,7 @@ class _Reduction(nn.Module):
         return y + short
 
 
-class CompleteCellNetwork(Network):
+class CompleteCellNetwork(RelaxableNetwork):
     """Stem, three stages of equal cells with residual blocks between them, batch norm, global pool, classifier."""
 
     def __init__(self, scale: Scale, routes: Tensor | None, generator: torch.Generator):
@@ -149,9 +171,39 @@ class CompleteCellNetwork(Network):
     ) -> Output:
         if state is not None:
             raise ValueError("a network of stacked cells has no state")
-        norms, edges = Norms(statistics, collect), routes.tolist()
+        edges, cells = routes.tolist(), STAGES * self._layers
+
+        def compute(cell: _Cell, done: int, batch: int) -> Callable[..., tuple[Tensor, Statistics]]:
+            masks = None
+            if noise is not None and noise.drop_path > 0:
+                kept = 1 - noise.drop_path * done / cells * noise.progress
+                masks = keep((*routes.shape[:2], batch), kept, noise.generator, self.head)
+            return partial(cell.compute, routes=edges, masks=masks)
+
+        return self._run(inputs, Norms(statistics, collect), compute, noise)
+
+    def mix(
+        self,
+        inputs: Tensor,
+        mixing: Tensor,
+        *,
+        statistics: Mapping[str, Tensor] | None = None,
+        noise: Noise | None = None,
+        collect: bool = False,
+    ) -> Output:
+        if self.routes is not None:
+            raise ValueError("the network of one row has no mixture")
+        return self._run(inputs, Norms(statistics, collect), lambda cell, *_: partial(cell.mix, mixing=mixing), noise)
+
+    def _run(
+        self,
+        inputs: Tensor,
+        norms: Norms,
+        compute: Callable[[_Cell, int, int], Callable[..., tuple[Tensor, Statistics]]],
+        noise: Noise | None,
+    ) -> Output:
+        """The whole network; `compute` says, of a cell, how many are done with it, and a batch, what it computes."""
         x = norms("stem", kernels.convolution_norm, inputs, self.stem, self.stem_gain, self.stem_bias)
-        cells = STAGES * self._layers
         done = 0
         for place, stage in enumerate(self.stages):
             if place > 0:
@@ -160,11 +212,7 @@ class CompleteCellNetwork(Network):
             for cell in stage:
                 assert isinstance(cell, _Cell)
                 done += 1
-                masks = None
-                if noise is not None and noise.drop_path > 0:
-                    kept = 1 - noise.drop_path * done / cells * noise.progress
-                    masks = keep((*routes.shape[:2], x.shape[1]), kept, noise.generator, self.head)
-                x = norms(f"cell/{done}", cell.compute, x, edges, masks)
+                x = norms(f"cell/{done}", compute(cell, done, x.shape[1]), x)
         x = norms("last", batch_norm, x, self.last_gain, self.last_bias)
         return Output(linear(pool(x, self.head.dtype, noise), self.head) + self.head_bias, None, norms.collected())
 

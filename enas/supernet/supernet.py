@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.errors import UserError
-from enas.space import Noise, Scale, SearchSpace
+from enas.space import Noise, RelaxableNetwork, Scale, SearchSpace
 from enas.supernet.child import Child
 
 
@@ -42,6 +42,22 @@ class Supernet(nn.Module):
         routes = self._routes(inputs, choices)
         logits: Tensor = self.network(inputs, routes, state, statistics=statistics, noise=noise).logits
         return logits
+
+    def mix(
+        self,
+        inputs: Tensor,
+        mixing: Tensor,
+        *,
+        statistics: Mapping[str, Tensor] | None = None,
+        noise: Noise | None = None,
+    ) -> Tensor:
+        """The mixture of all operations: inputs [M, B, H, W, C], mixing [E, O] -> logits [M, B, K].
+
+        Raises UserError for a space that is not relaxable.
+        """
+        if not isinstance(self.network, RelaxableNetwork):
+            raise UserError(f"space {self.space.name} has no mixture of operations; use a strategy that samples rows")
+        return self.network.mix(inputs, mixing, statistics=statistics, noise=noise).logits
 
     @torch.no_grad()
     def statistics(self, batches: Iterable[Tensor], choices: Tensor) -> dict[str, Tensor]:

@@ -19,14 +19,15 @@ from PIL import Image
 from enas.api import scale_for
 from enas.data import DATA, DataSet
 from enas.descent import Descent
+from enas.errors import UserError
 from enas.estimator import Shared
 from enas.estimator.rank import kendall
 from enas.final import FinalTraining, evaluate
 from enas.randomness import Randomness, seeded
 from enas.record import load_checkpoint
-from enas.scripts import configuration, recipes, training
+from enas.scripts import configuration, recipes, train, training
 from enas.search import Search
-from enas.space import SPACES, EnasMicro, load_genotype
+from enas.space import SPACES, EnasMicro, NasNet, load_genotype
 from enas.strategy import Random, Reinforce
 from enas.supernet import Child, Supernet, load_child
 
@@ -181,9 +182,8 @@ def test_every_choice_of_a_search_can_be_built(group: str, option: str, roots: d
     config = composed("search", f"{group}={option}", *size)
     space, strategy, estimator, shared = build_search(config)  # type: ignore[misc]
     built = {"space": space, "strategy": strategy, "estimator": estimator, "train": shared}[group]
-    expected = {**SPACES, "random": Random, "reinforce": Reinforce}
     if group in ("space", "strategy"):
-        assert type(built) is expected[option]
+        assert type(built) is {**SPACES, "random": Random, "reinforce": Reinforce}[option]
     rows = strategy.ask(2, seeded(0, "rows"))
     assert len(estimator.estimate(rows, seeded(0, "images"))) == 2
 
@@ -231,11 +231,16 @@ def test_every_recipe_is_for_some_command() -> None:
     assert "experiment=enas_micro_cifar10_final" not in recipes_of("search")
 
 
+RECIPE_DATA = {"cifar10": "cifar10", "imagenet": "folder"}
+"""What a recipe that has the word in its name is for."""
+
+
 @pytest.mark.parametrize(("verb", "recipe"), [(verb, recipe) for verb in VERBS for recipe in recipes_of(verb)])
 def test_every_recipe_can_be_built(verb: str, recipe: str, roots: dict[str, Path]) -> None:
-    data = "cifar10" if "cifar10" in recipe else "digits"
+    data = next((known for word, known in RECIPE_DATA.items() if word in recipe), "digits")
     # The whole network of a published recipe takes seconds to make; its shape is the recipe's own in all but size.
     size = [] if verb == "rank" else ["network.filters=4"]
+    size += ["data.size=48"] if data == "folder" else []
     config = composed(verb, recipe, *given_for(verb, roots, data), *size)
     if verb == "search":
         assert all(build_search(config))  # type: ignore[call-overload]
@@ -249,6 +254,12 @@ def test_the_published_search_is_the_authors(roots: dict[str, Path]) -> None:
     assert (config.network.layers, config.network.filters, config.batch_size, config.epochs) == (6, 20, 160, 150)
     assert (config.updates * config.samples, config.space.output) == (300, "concat")
     assert (config.train.rate.maximum, config.train.rate.minimum, config.train.rate.period) == (0.05, 0.0005, 10)
+
+
+def test_the_published_network_for_imagenet_has_its_stem(roots: dict[str, Path]) -> None:
+    config = composed("train", "experiment=nasnet_imagenet_mobile_final", *given_for("train", roots, "folder"))
+    assert dict(config.network) == {"layers": 12, "filters": 44, "stacking": "mobile"}
+    assert (config.data.size, config.train.drop_path, config.train.auxiliary) == (224, 0.0, 0.4)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -659,6 +670,7 @@ def test_an_existing_run_directory_is_refused(enas: Call, verb: str, searched: P
         ("init=shared network.filters=8", "init=shared: "),
         ("init=magic", "init=magic: Invalid value 'magic', expected one of [scratch, shared]"),
         ("network.layers=0", "network.layers=0: allowed is 1 or more"),
+        ("network.stacking=mobile", "network.stacking=mobile: space enas_micro stacks its cells in one way"),
         ("train=shared", "train=shared: not for enas-train, which takes final"),
         ("train.dropout=1", "train.dropout=1: allowed is 0 to less than 1"),
         ("train.auxiliary=-1", "train.auxiliary=-1: allowed is 0"),
@@ -678,6 +690,15 @@ def test_a_mistake_in_a_training_is_one_line_and_leaves_nothing(
     assert outcome.written == []
 
 
+def test_a_cell_may_be_stacked_for_other_images_than_those_of_its_search() -> None:
+    space = NasNet(2, output="nodes")
+    assert train.restack(space, None) is space
+    stacked = train.restack(space, "mobile")
+    assert stacked.arguments == {**space.arguments, "stacking": "mobile"}
+    with pytest.raises(UserError, match="stacking=imagenet: allowed are cifar, mobile, large"):
+        train.restack(space, "imagenet")
+
+
 def test_a_training_needs_a_genotype(enas: Call) -> None:
     assert_refused(enas("train", *TRAIN), "train", "genotype: has to be given, as in genotype=PATH")
 
@@ -687,7 +708,7 @@ def test_a_training_needs_a_genotype(enas: Call) -> None:
     [
         ({"version": 2}, "schema version 2 is not supported, only version 1 is"),
         ({"format": "other"}, "not a genotype file"),
-        ({"space": {"name": "nasnet"}}, "space 'nasnet' is unknown; allowed are enas_micro"),
+        ({"space": {"name": "unheard"}}, "space 'unheard' is unknown; allowed are enas_micro"),
         ({"space": {"name": "enas_micro", "nodes": 9}}, "space.nodes=9: allowed are 1 to 7 nodes"),
         ({"space": {"name": "enas_micro", "size": 9}}, "space enas_micro has no argument 'size'"),
         ({"space": {"name": "enas_micro", "nodes": 2, "output": "project"}}, "decisions"),

@@ -1,0 +1,136 @@
+"""What every relaxable space must hold, over RELAXABLE_SPACES: edges, mixings, and mixtures that are paths."""
+
+from dataclasses import replace
+from itertools import groupby
+
+import pytest
+import torch
+from torch import Tensor
+
+from conformance import CELL_SPACES, RELAXABLE_SPACES, SCALE, generator, images
+from enas.errors import UserError
+from enas.space import RelaxableSpace, SearchSpace
+from enas.supernet import Supernet
+from tolerances import GRADIENT, assert_same
+
+SMALL = replace(SCALE, layers=3, height=9, width=8)
+"""Cells of every kind."""
+
+relaxable_spaces = pytest.mark.parametrize("space", RELAXABLE_SPACES.values(), ids=RELAXABLE_SPACES)
+
+
+def supernet_of(space: SearchSpace) -> Supernet:
+    """In float64, with gains and biases that are seen."""
+    supernet = Supernet(space, SMALL, generator(1)).double()
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator(2), dtype=torch.float64)
+    return supernet
+
+
+def inputs_of(children: int = 1, batch: int = 2) -> Tensor:
+    return images(children, batch, SMALL).double()
+
+
+def mixing_of(space: RelaxableSpace) -> Tensor:
+    logits = torch.randn(len(space.edges), len(space.candidates), generator=generator(3), dtype=torch.float64)
+    return logits.softmax(dim=1)
+
+
+@relaxable_spaces
+def test_edges_join_nodes_in_an_order_in_which_each_reads_what_stands_before(space: RelaxableSpace) -> None:
+    assert len(set(space.edges)) == len(space.edges)
+    nodes = [node for node, _ in groupby(edge.node for edge in space.edges)]
+    assert len(set(nodes)) == len(nodes)  # the edges of a node stand together
+    assert {decision.owner for decision in space.decisions} == set(nodes)
+    for edge in space.edges:
+        if edge.source in nodes:
+            assert nodes.index(edge.source) < nodes.index(edge.node)
+    operations = {d.alternatives for d in space.decisions if d.kind == "operation"}
+    assert operations == {space.candidates}
+
+
+@relaxable_spaces
+def test_a_row_is_a_mixing_of_ones_and_zeros_and_is_read_off_again(space: RelaxableSpace) -> None:
+    read = 0
+    for row in space.random(60, generator()).tolist():
+        mixing = space.to_mixing(row)
+        assert mixing.shape == (len(space.edges), len(space.candidates))
+        assert ((mixing == 0) | (mixing == 1)).all()
+        assert (mixing.sum(dim=1) == 1).all()
+        if "'none'" not in str(space.describe(row)):
+            read += 1
+            assert space.discretise(mixing) == row
+            assert space.discretise(0.3 * mixing + 0.01) == row
+    assert read > 2
+
+
+@relaxable_spaces
+def test_any_mixing_has_a_row(space: RelaxableSpace) -> None:
+    shape = (len(space.edges), len(space.candidates))
+    for mixing in (mixing_of(space), torch.zeros(shape), torch.full(shape, 0.125, requires_grad=True)):
+        space.check(space.discretise(mixing))
+
+
+@relaxable_spaces
+def test_the_mixture_of_a_row_is_its_path(space: RelaxableSpace) -> None:
+    supernet, rows, inputs = supernet_of(space), space.random(5, generator(4)), inputs_of()
+    for row, expected in zip(rows.tolist(), supernet(inputs, rows), strict=True):
+        assert_same(supernet.mix(inputs, space.to_mixing(row).double())[0], expected)
+
+
+@relaxable_spaces
+def test_gradients_flow_to_the_mixing(space: RelaxableSpace) -> None:
+    supernet, inputs = supernet_of(space), inputs_of(batch=3)
+    weights = torch.randn(3, SMALL.classes, generator=generator(6), dtype=torch.float64)
+
+    def loss(mixing: Tensor) -> Tensor:
+        return (supernet.mix(inputs, mixing)[0] * weights).sum()
+
+    mixing = mixing_of(space).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(mixing), mixing)
+    for edge in (0, len(space.edges) // 2, len(space.edges) - 1):
+        for candidate in range(len(space.candidates)):
+            step = torch.zeros_like(mixing)
+            step[edge, candidate] = 1e-6
+            with torch.no_grad():
+                slope = (loss(mixing + step) - loss(mixing - step)) / 2e-6
+            torch.testing.assert_close(gradient[edge, candidate], slope, rtol=1e-4, atol=GRADIENT.atol)
+    other = space.candidates.index("none")
+    assert (gradient[:, other] == 0).all()
+    others = [place for place in range(len(space.candidates)) if place != other]
+    assert (gradient[:, others] != 0).all()
+
+
+@relaxable_spaces
+def test_batches_of_a_mixture_have_statistics_of_their_own(space: RelaxableSpace) -> None:
+    supernet, inputs, mixing = supernet_of(space), inputs_of(3), mixing_of(space)
+    together = supernet.mix(inputs, mixing)
+    for own, logits in zip(inputs, together, strict=True):
+        assert torch.equal(supernet.mix(own[None], mixing)[0], logits)
+
+
+@relaxable_spaces
+def test_statistics_of_a_mixture_are_collected_and_used(space: RelaxableSpace) -> None:
+    supernet, inputs, mixing = supernet_of(space), inputs_of(batch=4), mixing_of(space)
+    network = supernet.network
+    whole = network.mix(inputs, mixing, collect=True)
+    given = whole.statistics
+    one_by_one = [supernet.mix(inputs[:, [place]], mixing, statistics=given) for place in range(4)]
+    assert_same(torch.cat(one_by_one, dim=1), whole.logits)
+
+
+@relaxable_spaces
+def test_the_network_of_one_row_has_no_mixture(space: RelaxableSpace) -> None:
+    row = space.random(1, generator())[0].tolist()
+    with pytest.raises(ValueError, match="the network of one row has no mixture"):
+        space.network(SCALE, generator(), row).mix(images(), space.to_mixing(row))
+
+
+@pytest.mark.parametrize("name", [name for name in CELL_SPACES if name not in RELAXABLE_SPACES])
+def test_other_spaces_have_no_mixture(name: str) -> None:
+    space = CELL_SPACES[name]
+    assert not isinstance(space, RelaxableSpace)
+    supernet = Supernet(space, SCALE, generator())
+    with pytest.raises(UserError, match=f"space {space.name} has no mixture of operations"):
+        supernet.mix(images(), torch.zeros(1, 1))

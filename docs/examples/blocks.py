@@ -16,7 +16,7 @@ from enas.errors import UserError
 from enas.kernels import Pointwise
 from enas.space import Cost, Decision, Network, Noise, Scale, SearchSpace
 from enas.space.childwise import ChildwiseNetwork, WeightRows
-from enas.space.layers import Norms, linear, pool, separable_norm
+from enas.space.layers import Norms, linear, max_pool, pool, separable_norm
 
 OPERATIONS = ("convolution_1x1", "convolution_3x3", "separable_3x3", "max_pool_3x3")
 CONVOLUTION_1, CONVOLUTION_3, SEPARABLE_3, MAX_POOL_3 = range(4)
@@ -137,7 +137,7 @@ class BlocksNetwork(ChildwiseNetwork):
     def operate(self, layer: int, x: Tensor, code: int, row: int, norms: Norms) -> Tensor:
         """One block: [1, B, H, W, C] -> the same shape."""
         if code == MAX_POOL_3:
-            return functional.max_pool2d(x[0].permute(0, 3, 1, 2), 3, 1, 1).permute(0, 2, 3, 1)[None]
+            return max_pool(x)
         table = self.tables[f"{layer}/{OPERATIONS[code]}"]
         assert isinstance(table, WeightRows)
         name, weights = f"{layer}/block{row}", table.row(row)

@@ -66,6 +66,19 @@ class ChildwiseNetwork(Network):
         Each batch norm is computed through `norms`, under a name of its own within the child.
         """
 
+    def begin(self, inputs: Tensor, norms: Norms) -> Tensor:
+        """What no decision is about, such as a stem: images [M or 1, B, H, W, C] -> what `compute` is given.
+
+        It is computed once where all children see the same images. Its batch norms have names of their own too.
+        """
+        return inputs
+
+    def classify(
+        self, inputs: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`compute`, and the logits of the auxiliary head of a network that has one."""
+        return self.compute(inputs, routes, norms, noise), None
+
     def forward(
         self,
         inputs: Tensor,
@@ -78,13 +91,16 @@ class ChildwiseNetwork(Network):
     ) -> Output:
         if state is not None:
             raise ValueError("a network of images has no state")
-        logits, used = [], []
+        common = Norms(statistics, collect)
+        begun = self.begin(inputs, common)
+        results, used = [], []
         for child, own in enumerate(routes.tolist()):
-            given = None if statistics is None else {name: each[child, None] for name, each in statistics.items()}
-            norms = Norms(given, collect)
-            logits.append(self.compute(inputs[child if len(inputs) > 1 else 0, None], own, norms, noise))
+            norms = Norms(None if statistics is None else _of_child(statistics, child), collect)
+            results.append(self.classify(begun[child if len(begun) > 1 else 0, None], own, norms, noise))
             used.append(norms.collected())
-        return Output(torch.cat(logits), None, _join(used))
+        second = [auxiliary for _, auxiliary in results if auxiliary is not None]
+        logits = torch.cat([own for own, _ in results])
+        return Output(logits, torch.cat(second) if second else None, {**common.collected(), **_join(used)})
 
     def inherit(self, supernet: Network) -> None:
         with torch.no_grad():
@@ -95,6 +111,11 @@ class ChildwiseNetwork(Network):
                 else:
                     for name, parameter in own.named_parameters(recurse=False):
                         parameter.copy_(shared.get_parameter(name))
+
+
+def _of_child(statistics: Mapping[str, Tensor], child: int) -> dict[str, Tensor]:
+    """One child's statistics; those of what is common to all stand there once."""
+    return {name: each[child if len(each) > 1 else 0, None] for name, each in statistics.items()}
 
 
 def _join(used: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -47,7 +47,7 @@ class DartsNetwork(PairNetwork, RelaxableNetwork):
             raise ValueError("the network of one row has no mixture")
         norms = Norms(statistics, collect)
         halves = dict(zip(self.searched, torch.split(mixing, mixing.shape[0] // len(self.searched)), strict=True))
-        produced = {STEM: self.stem_of(inputs, norms)}
+        produced = {STEM: self.begin(inputs, norms)}
         for position, cell in enumerate(self.cells):
             assert isinstance(cell, PairCell)
             placement = cell.placement

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from enas import kernels
 from enas.kernels import Pointwise, Statistics
 from enas.kernels.parts import widen
-from enas.space.base import Network, Noise, Output, Scale
+from enas.space.base import Network, Noise, Scale
+from enas.space.childwise import ChildwiseNetwork
 from enas.space.enas_macro_plan import (
     AVERAGE_POOL,
     DENSE,
@@ -168,17 +169,16 @@ def _collect(used: Mapping[int, Statistics], count: int, like: Tensor) -> Statis
     return Statistics(made)
 
 
-class MacroNetwork(Network):
+class MacroNetwork(ChildwiseNetwork):
     """Stem, layers with skip connections, two poolings of all that is still read, global pool, classifier.
 
-    Slot 0 is the stem, slot j the output of layer j - 1. Children are computed one after the other.
+    Slot 0 is the stem, slot j the output of layer j - 1.
     """
 
     drops_paths = False
 
     def __init__(self, scale: Scale, skips: Skips, doubling: bool, routes: Tensor | None, generator: torch.Generator):
-        super().__init__()
-        self.register_buffer("routes", routes)
+        super().__init__(routes)
         placements = place_layers(scale, doubling)
         chosen = None if routes is None else read_layers(routes[0].tolist())
         self.stem = he_normal((3, 3, scale.channels, scale.filters), 9 * scale.channels, generator)
@@ -197,38 +197,12 @@ class MacroNetwork(Network):
             self.pools.append(_Pool(slots, point + 2, *channels, generator))
         self.head = he_normal((placements[-1].filters, scale.classes), placements[-1].filters, generator)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        routes: Tensor,
-        state: Tensor | None = None,
-        *,
-        statistics: Mapping[str, Tensor] | None = None,
-        noise: Noise | None = None,
-        collect: bool = False,
-    ) -> Output:
-        if state is not None:
-            raise ValueError("a convolutional network has no state")
-        norms = Norms(statistics, collect)
-        stem = norms("stem", kernels.convolution_norm, inputs, self.stem, self.stem_gain, self.stem_bias)
-        pooled, collected = [], []
-        for child, edges in enumerate(routes.tolist()):
-            given = (
-                None
-                if statistics is None
-                else {name: own[child, None] for name, own in statistics.items() if name != "stem"}
-            )
-            own = Norms(given, collect)
-            x = self._compute(stem[child if len(stem) > 1 else 0, None], read_layers(edges), own)
-            pooled.append(x.mean(dim=(2, 3), dtype=self.head.dtype))
-            collected.append(own.collected())
-        used = {name: torch.cat([child[name] for child in collected]) for name in collected[0]}
-        features = drop_features(torch.cat(pooled), noise)
-        return Output(linear(features, self.head), None, {**norms.collected(), **used})
+    def begin(self, inputs: Tensor, norms: Norms) -> Tensor:
+        """The stem."""
+        return norms("stem", kernels.convolution_norm, inputs, self.stem, self.stem_gain, self.stem_bias)
 
-    def _compute(self, stem: Tensor, layers: Sequence[Layer], norms: Norms) -> Tensor:
-        """The last layer's output for one child; stem [1, B, H, W, C]."""
-        slots = {0: stem}
+    def compute(self, inputs: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None) -> Tensor:
+        slots, layers = {0: inputs}, read_layers(routes)
         for number, chosen in enumerate(layers):
             layer = self.layers[number]
             assert isinstance(layer, _Layer)
@@ -238,7 +212,8 @@ class MacroNetwork(Network):
                 pool = self.pools[place]
                 assert isinstance(pool, _Pool)
                 slots = norms(f"pool/{place}", pool.compute, slots, kept_slots(layers, number))
-        return slots[len(layers)]
+        features = slots[len(layers)].mean(dim=(2, 3), dtype=self.head.dtype)
+        return linear(drop_features(features, noise), self.head)
 
     def inherit(self, supernet: Network) -> None:
         assert isinstance(supernet, MacroNetwork)

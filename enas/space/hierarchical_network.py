@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from enas import kernels
-from enas.kernels import Pointwise, Statistics, parts
+from enas.kernels import Pointwise, Statistics
 from enas.space.base import Noise, Scale
 from enas.space.childwise import ChildwiseNetwork, WeightRows
-from enas.space.layers import Norms, depthwise_norm, keep, linear, pool, separable_norm
+from enas.space.layers import Norms, average_pool, depthwise_norm, keep, linear, max_pool, pool, separable_norm
 from enas.space.rows import he_normal
 
 PRIMITIVES = (
@@ -133,8 +133,7 @@ class _Cell(nn.Module):
         if code == IDENTITY:
             return y
         if code in (MAX_POOL_3, AVERAGE_POOL_3):
-            own = parts.max_pool if code == MAX_POOL_3 else parts.average_pool
-            return own(y[0], 1).unsqueeze(0)
+            return max_pool(y) if code == MAX_POOL_3 else average_pool(y)
         weights = self._rows[code].row(row)
         if code == DEPTHWISE_3:
             return norms(name, depthwise_norm, y, *weights)

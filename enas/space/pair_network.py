@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from enas import kernels
 from enas.space.auxiliary import AuxiliaryHead
-from enas.space.base import Network, Noise, Output, Scale
+from enas.space.base import Network, Noise, Scale
+from enas.space.childwise import ChildwiseNetwork
 from enas.space.layers import Norms, dense_convolution_norm, keep, linear, pool
 from enas.space.pair_cell import KeptPairs, PairCell, nodes_of, unread
 from enas.space.pair_operations import PairOperation
@@ -22,7 +23,7 @@ Kinds = Mapping[Kind, int]
 """Kind of a cell -> which of the searched cells it is."""
 
 
-class PairNetwork(Network):
+class PairNetwork(ChildwiseNetwork):
     """Stem, stacked cells, ReLU, global average pool, classifier; in a final network also an auxiliary head.
 
     searched  kind of a cell -> number of the searched cell that it is
@@ -43,10 +44,9 @@ class PairNetwork(Network):
         auxiliary: bool,
         generator: torch.Generator,
     ):
-        super().__init__()
+        super().__init__(routes)
         self.scale, self.kept, self._stack = scale, dict(kept), stack
         self._operations, self.searched, self._outputs = tuple(operations), dict(searched), dict(outputs)
-        self.register_buffer("routes", routes)
 
         def blocks(producer: int) -> tuple[int, ...]:
             return (0,) if producer == STEM else kept[stack.cells[producer].kind].ends
@@ -75,49 +75,23 @@ class PairNetwork(Network):
             width = len(blocks(stack.auxiliary_after)) * placement.filters
             self.auxiliary = AuxiliaryHead(width, *placement.output_size, scale.classes, generator)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        routes: Tensor,
-        state: Tensor | None = None,
-        *,
-        statistics: Mapping[str, Tensor] | None = None,
-        noise: Noise | None = None,
-        collect: bool = False,
-    ) -> Output:
-        if state is not None:
-            raise ValueError("a network of stacked cells has no state")
-        norms = Norms(statistics, collect)
-        stem = self.stem_of(inputs, norms)
-        results, collected = [], []
-        for child, own in enumerate(routes.tolist()):
-            given = None
-            if statistics is not None:
-                given = {name: value[child, None] for name, value in statistics.items() if name != "stem"}
-            child_norms = Norms(given, collect)
-            results.append(self._child(stem[child if len(stem) > 1 else 0, None], own, child_norms, noise))
-            collected.append(child_norms.collected())
-        joined = norms.collected()
-        for name in collected[0]:
-            joined[name] = torch.cat([used[name] for used in collected])
-        second = [auxiliary for _, auxiliary in results if auxiliary is not None]
-        return Output(torch.cat([logits for logits, _ in results]), torch.cat(second) if second else None, joined)
-
-    def stem_of(self, inputs: Tensor, norms: Norms) -> Tensor:
-        """What the first cell reads, of each child's own images."""
+    def begin(self, inputs: Tensor, norms: Norms) -> Tensor:
+        """The stem."""
         weights = (self.stem, self.stem_gain, self.stem_bias)
         if self._stack.stem_stride == 1:
             return norms("stem", kernels.convolution_norm, inputs, *weights)
         return norms("stem", partial(dense_convolution_norm, stride=(2, 2), padded=False), inputs, *weights)
 
-    def _child(
-        self, stem: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None
+    def compute(self, inputs: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None) -> Tensor:
+        return self.classify(inputs, routes, norms, noise)[0]
+
+    def classify(
+        self, inputs: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None
     ) -> tuple[Tensor, Tensor | None]:
-        """One child from its stem's output [1, B, H, W, C]: logits [1, B, K], and the auxiliary head's."""
         each = len(routes) // (max(self.searched.values()) + 1)
         nodes = {kind: nodes_of(routes[each * place : each * (place + 1)]) for kind, place in self.searched.items()}
         ends = {kind: self._outputs[kind] or unread(nodes[kind]) for kind in nodes}
-        produced: dict[int, tuple[Tensor, tuple[int, ...]]] = {STEM: (stem, (0,))}
+        produced: dict[int, tuple[Tensor, tuple[int, ...]]] = {STEM: (inputs, (0,))}
         auxiliary = None
         for position, cell in enumerate(self.cells):
             assert isinstance(cell, PairCell)
@@ -126,7 +100,7 @@ class PairNetwork(Network):
                 x, blocks = produced[feed.producer]
                 feeds.append(norms(f"calibration/{position}/{side}", cell.calibrate, x, side, blocks))
             kind = cell.placement.kind
-            masks = self._masks(2 * len(nodes[kind]), stem.shape[1], position, noise)
+            masks = self._masks(2 * len(nodes[kind]), inputs.shape[1], position, noise)
             out = norms(f"cell/{position}", cell.compute, feeds, nodes[kind], ends[kind], masks)
             produced[position] = (out, ends[kind])
             produced.pop(position - 3, None)

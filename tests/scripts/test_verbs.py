@@ -718,7 +718,7 @@ def test_a_training_needs_a_genotype(enas: Call) -> None:
     [
         ({"version": 2}, "schema version 2 is not supported, only version 1 is"),
         ({"format": "other"}, "not a genotype file"),
-        ({"space": {"name": "unheard"}}, "space 'unheard' is unknown; allowed are enas_micro"),
+        ({"space": {"name": "unheard"}}, "space 'unheard' is unknown, allowed are enas_micro"),
         ({"space": {"name": "enas_micro", "nodes": 9}}, "space.nodes=9: allowed are 1 to 7 nodes"),
         ({"space": {"name": "enas_micro", "size": 9}}, "space enas_micro has no argument 'size'"),
         ({"space": {"name": "enas_micro", "nodes": 2, "output": "project"}}, "decisions"),

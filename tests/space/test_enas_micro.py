@@ -228,7 +228,7 @@ def test_a_bad_output_is_refused(value: object) -> None:
 
 
 def test_unknown_spaces_and_arguments_are_refused() -> None:
-    with pytest.raises(UserError, match=r"'enas_mikro' is unknown; allowed are .*enas_micro"):
+    with pytest.raises(UserError, match=r"'enas_mikro' is unknown, allowed are .*enas_micro"):
         build_space("enas_mikro", {})
     with pytest.raises(UserError, match="no argument 'depth'; it has nodes, output"):
         build_space("enas_micro", {"depth": 3})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance import CELL_SPACES, RELAXABLE_SPACES, SCALE, generator, images
+from conformance import CELL_SPACES, RELAXABLE_SPACES, SCALE, generator, images, scale_of
 from enas.errors import UserError
 from enas.space import RelaxableSpace, SearchSpace
 from enas.supernet import Supernet
@@ -131,6 +131,6 @@ def test_the_network_of_one_row_has_no_mixture(space: RelaxableSpace) -> None:
 def test_other_spaces_have_no_mixture(name: str) -> None:
     space = CELL_SPACES[name]
     assert not isinstance(space, RelaxableSpace)
-    supernet = Supernet(space, SCALE, generator())
+    supernet = Supernet(space, scale_of(space), generator())
     with pytest.raises(UserError, match=f"space {space.name} has no mixture of operations"):
         supernet.mix(images(), torch.zeros(1, 1))

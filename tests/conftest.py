@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,3 +39,12 @@ def _kernels() -> Iterator[None]:
     kernels.select(KERNELS, torch.device("cpu"))
     yield
     kernels.select(KERNELS, torch.device("cpu"))
+
+
+@pytest.fixture
+def _no_wait_for_a_new_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run goes on within the second it stopped in: its event files sort by number, which is given in six digits."""
+    monkeypatch.setattr("enas.record._wait_for_a_new_second", lambda run_dir: None)
+    numbers = count()
+    uid = SimpleNamespace(get=lambda: f"{next(numbers):06d}")
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", uid)

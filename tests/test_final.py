@@ -317,11 +317,11 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert same(load_child(one / name, CPU).state_dict(), load_child(other / name, CPU).state_dict())
 
 
+@pytest.mark.usefixtures("_no_wait_for_a_new_second")
 @pytest.mark.parametrize("step", range(1, 2 * STEPS + 1))
 def test_a_training_stopped_after_any_step_goes_on_bit_for_bit(
     unbroken: tuple[Path, FinalTraining, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr("enas.record._wait_for_a_new_second", lambda run_dir: None)
     folder, training, result = unbroken
     with monkeypatch.context() as patch:
         after_step(patch, step, interrupt)

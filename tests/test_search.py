@@ -193,11 +193,11 @@ def test_the_same_seed_gives_the_same_search(unbroken: tuple[Path, Search, Compa
     assert (folder / "metrics.jsonl").read_bytes() != (tmp_path / "other" / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.usefixtures("_no_wait_for_a_new_second")
 @pytest.mark.parametrize("step", range(1, 2 * STEPS + 1))
 def test_a_search_stopped_after_any_step_goes_on_bit_for_bit(
     unbroken: tuple[Path, Search, Comparison], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr("enas.record._wait_for_a_new_second", lambda run_dir: None)
     folder, search, comparison = unbroken
     with monkeypatch.context() as patch:
         after_step(patch, step, interrupt)

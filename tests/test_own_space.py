@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from conformance import SCALE, STRATEGIES, generator
+from enas import kernels
 from enas.api import find, fit
 from enas.data import digits
 from enas.space import SPACES, Scale, load_space_file
@@ -61,10 +63,16 @@ def test_it_holds_what_every_space_holds(test: Callable[[Any], None]) -> None:
 
 @pytest.mark.parametrize("scale", [SCALE, Scale(layers=3, filters=5, height=7, width=9, channels=1, classes=3)])
 def test_its_cost_is_that_of_its_networks(scale: Scale) -> None:
+    kernels.select("reference", torch.device("cpu"))  # whose operations torch counts
     space = load_space_file(EXAMPLE)()
     rows = space.random(8, generator())
-    for row, params in zip(rows.tolist(), space.cost(rows, scale).params.tolist(), strict=True):
-        assert params == sum(parameter.numel() for parameter in Child(space, row, scale, generator()).parameters())
+    cost = space.cost(rows, scale)
+    for index, row in enumerate(rows.tolist()):
+        child = Child(space, row, scale, generator()).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            child(torch.zeros(1, scale.height, scale.width, scale.channels))
+        params = sum(parameter.numel() for parameter in child.parameters())
+        assert (int(cost.params[index]), int(cost.macs[index])) == (params, counter.get_total_flops() // 2)
 
 
 def test_it_is_searched_and_trained_from_python(tmp_path: Path) -> None:

@@ -79,10 +79,8 @@ class Blocks(SearchSpace):
         a_layer, stem = weights[operation].sum(dim=1), 9 * scale.channels * channels
         params = scale.layers * (a_layer + norms) + stem + 2 * channels + channels * scale.classes
         macs = torch.full_like(params, stem * scale.height * scale.width + channels * scale.classes)
-        height, width = scale.height, scale.width
-        for _ in range(scale.layers):
-            macs += a_layer * height * width
-            height, width = -(-height // 2), -(-width // 2)
+        for halvings in range(scale.layers):
+            macs += a_layer * (-(-scale.height // 2**halvings)) * (-(-scale.width // 2**halvings))
         return Cost(params, macs)
 
     def network(
@@ -121,8 +119,11 @@ class BlocksNetwork(ChildwiseNetwork):
         )
         self.head = WeightRows([0], {"weight": ((channels, scale.classes), channels)}, 0, generator)
 
+    def begin(self, inputs: Tensor, norms: Norms) -> Tensor:
+        return norms("stem", kernels.convolution_norm, inputs, *self.stem.row(0))
+
     def compute(self, inputs: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None) -> Tensor:
-        x = norms("stem", kernels.convolution_norm, inputs, *self.stem.row(0))
+        x, [weight] = inputs, self.head.row(0)
         for layer in range(self.layers):
             if layer > 0:
                 planes = functional.avg_pool2d(x[0].permute(0, 3, 1, 2), 2, ceil_mode=True, count_include_pad=False)
@@ -131,7 +132,6 @@ class BlocksNetwork(ChildwiseNetwork):
             for source, code, row in routes:
                 values.append(self.operate(layer, values[source], code, row, norms))
             x = torch.stack(values[1:]).mean(dim=0)
-        [weight] = self.head.row(0)
         return linear(pool(x, weight.dtype, noise), weight)
 
     def operate(self, layer: int, x: Tensor, code: int, row: int, norms: Norms) -> Tensor:

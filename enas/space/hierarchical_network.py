@@ -190,9 +190,11 @@ class MotifNetwork(ChildwiseNetwork):
         self.descents = nn.ModuleList(_Descent(width, generator) for width in widths[:-1])
         self.head = he_normal((widths[-1], scale.classes), widths[-1], generator)
 
+    def begin(self, inputs: Tensor, norms: Norms) -> Tensor:
+        return norms("stem", kernels.convolution_norm, inputs, self.stem, self.stem_gain, self.stem_bias)
+
     def compute(self, inputs: Tensor, routes: Sequence[Sequence[int]], norms: Norms, noise: Noise | None) -> Tensor:
-        edges = read_cell(routes, self._nodes, self._motif_nodes)
-        x = norms("stem", kernels.convolution_norm, inputs, self.stem, self.stem_gain, self.stem_bias)
+        edges, x = read_cell(routes, self._nodes, self._motif_nodes), inputs
         for number, cell in enumerate(self.cells):
             assert isinstance(cell, _Cell)
             if number and number % self._layers == 0:

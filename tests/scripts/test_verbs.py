@@ -241,7 +241,7 @@ def test_every_recipe_is_for_some_command() -> None:
     assert "experiment=enas_micro_cifar10_final" not in recipes_of("search")
 
 
-RECIPE_DATA = {"cifar10": "cifar10", "imagenet": "folder", "ptb": "text", "text": "text"}
+RECIPE_DATA = {"cifar100": "cifar100", "cifar10": "cifar10", "imagenet": "folder", "ptb": "text", "text": "text"}
 """What a recipe that has the word in its name is for."""
 
 

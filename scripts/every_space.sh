@@ -10,7 +10,7 @@ mkdir -p "$run"
 echo "| space | strategy | search, s | mean of candidates - of random rows | best - best random | parameters | training, s | test |"
 echo "| --- | --- | --- | --- | --- | --- | --- | --- |"
 for space in "$@"; do
-    search=(data=digits batch_size=32 epochs=15 updates=4 candidates=30 train.rate.maximum=0.1 estimator.images=96)
+    search=(data=digits batch_size=32 objective=accuracy epochs=15 updates=4 candidates=30 train.rate.maximum=0.1 estimator.images=96)
     search+=(network.filters=8)
     train=(data=digits epochs=15 train.rate.maximum=0.1 network.filters=16)
     case $space in

@@ -46,7 +46,7 @@ class Keys:
     column: str = key("test200_cifar10", "The table's column with the accuracy when trained alone")
     epochs: int = key(15, "Passes over the training data for each child")
     batch_size: int = key(64, "Images, or columns of text, a training step")
-    objective: Objective = key(Objective.accuracy, "The cheap score, on all validation data")
+    objective: Objective = key(Objective.loss, "The cheap score, on all validation data")
     seed: int = key(0, "Seed of everything")
     device: str = key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = key(None, "CPU threads; null: all")

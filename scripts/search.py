@@ -63,7 +63,7 @@ class Keys:
     candidates: int = key(50, "Rows derived at the end, and random rows beside them")
     rescored: int = key(10, "The best of them that are estimated again on all validation data")
     watched: int = key(10, "Rows derived and estimated after each epoch, to see progress")
-    objective: Objective = key(Objective.accuracy, "What is maximised on validation data")
+    objective: Objective = key(Objective.loss, "What decides, on validation data; loss: the lower the better")
     limit: Limit = key(Limit(), "What a row may cost")
     time_budget: float | None = key(None, "Seconds after which no new epoch starts")
     seed: int = key(0, "Seed of everything")

@@ -62,7 +62,7 @@ class Language(Estimator):
                 "needs at least 2"
             )
         self.supernet, self.objective = supernet, objective
-        self.label = f"{REWARD:g}/perplexity" if objective == "perplexity" else objective
+        self.label = f"{REWARD:g}/perplexity" if objective == "perplexity" else "minus loss"
         self.length, self.windows, self.children = length, windows, children
         self._text = columns(data.valid, batch_size)
         self._captured = Captured(self._score, capture=wanted(graph, data.valid.device, supernet.space.static))

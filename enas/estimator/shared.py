@@ -38,7 +38,7 @@ class Shared(Estimator):
         self,
         supernet: Supernet,
         data: DataSet,
-        objective: Objective = "accuracy",
+        objective: Objective = "loss",
         batch_size: int = 160,
         images: int = 160,
         children: int = 10,
@@ -57,7 +57,7 @@ class Shared(Estimator):
                 raise UserError(f"estimator.{key}={value}: allowed is 1 or more")
         self.supernet, self.data = supernet, data
         self.objective: Objective = objective
-        self.label = objective
+        self.label = "minus loss" if objective == "loss" else objective
         self.batch_size, self.images, self.children = batch_size, images, children
         self.statistics = statistics
         self._fitted = False

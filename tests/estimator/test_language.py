@@ -67,7 +67,7 @@ def test_a_child_whose_state_overflows_is_worth_nothing_and_finite(supernet: Sup
 
 def test_the_label_says_what_is_maximised(supernet: Supernet) -> None:
     assert Language(supernet, DATA, batch_size=4).label == "80/perplexity"
-    assert Language(supernet, DATA, "loss", batch_size=4).label == "loss"
+    assert Language(supernet, DATA, "loss", batch_size=4).label == "minus loss"
 
 
 @pytest.mark.parametrize(

@@ -308,9 +308,8 @@ def test_what_a_search_prints(enas: Call) -> None:
     assert outcome.err == ""
     genotype, space = load_genotype(outcome.folder / "run" / "genotype.json")
     text = space.text(genotype.architecture.choices)
-    assert outcome.out.startswith(
-        f"{text}\naccuracy on validation images, with shared weights:\n  search: 3 candidates"
-    )
+    title = "minus loss on validation images, with shared weights:"
+    assert outcome.out.startswith(f"{text}\n{title}\n  search: 3 candidates")
     assert "its random baseline: best " in outcome.out
     assert outcome.out.endswith(f"enas-train genotype={outcome.folder / 'run' / 'genotype.json'}\n")
 

@@ -57,7 +57,7 @@ def test_backward_takes_more_and_half_the_storage_takes_less(supernet: Supernet)
     assert 0.5 * forward <= half < 0.6 * forward
 
 
-@pytest.mark.parametrize("name", CELL_SPACES)
+@pytest.mark.parametrize("name", [name for name, space in CELL_SPACES.items() if space.reads == "images"])
 def test_every_space_can_be_asked_and_is_left_as_it_was(name: str) -> None:
     space = CELL_SPACES[name]
     supernet = Supernet(space, scale_of(space), generator(1))

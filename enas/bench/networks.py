@@ -176,9 +176,7 @@ def _step(setting: Setting, rows: Tensor) -> Sides:
 def _score(setting: Setting, data: DataSet, scale: Scale, rows: Tensor) -> Sides:
     both = Contestants(scale, setting)
     count = min(setting.batch_size, len(data.valid))
-    estimator = Shared(
-        both.supernet, data.stored_as(setting.storage), batch_size=count, images=count, children=CHILDREN
-    )
+    estimator = Shared(both.supernet, data.stored_as(setting.storage), "accuracy", count, count, CHILDREN)
     on_device = rows.to(setting.device)
 
     def ours(iteration: int) -> Tensor:

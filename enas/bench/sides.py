@@ -52,7 +52,7 @@ class OurSide:
         self._training = SharedTraining(
             supernet, data, randomness, setting.batch_size, None, MOMENTUM, weight_decay=WEIGHT_DECAY, clip=clip
         )
-        self._estimator = Shared(supernet, data, batch_size=setting.batch_size, images=setting.batch_size)
+        self._estimator = Shared(supernet, data, "accuracy", setting.batch_size, setting.batch_size)
         self._strategy = Reinforce(supernet.space, bound=BOUND, seed=setting.seed)
         self._strategy.to(device)
         self._rows, self._images = (seeded(setting.seed, purpose, device) for purpose in ("rows", "images"))

@@ -15,9 +15,12 @@ for space in "$@"; do
     train=(data=digits epochs=15 train.rate.maximum=0.1 network.filters=16)
     case $space in
     enas_rnn)
-        search=(experiment=text_demo epochs=3 data.root="${TEXT:?the folder of data=text}")
+        search=(data=text data.root="${TEXT:?the folder of data=text}" train=language estimator=language objective=perplexity)
+        search+=(epochs=2 batch_size=20 updates=4 candidates=16 rescored=3 watched=4 network.filters=128)
+        search+=(train.steps=120 train.rate.minimum=1.0 train.clip=0.25)
         train=(experiment=text_demo_final epochs=2 data.root="$TEXT") ;;
     enas_macro | chain) ;;
+    darts | pnas) search+=(network.layers=3) ;;
     *) search+=(network.layers=1) ;;
     esac
     for strategy in random reinforce; do
@@ -34,7 +37,7 @@ from pathlib import Path
 folder, space, strategy = Path(sys.argv[1]), *sys.argv[2:]
 search, train = (json.loads((folder / verb / "run.json").read_text()) for verb in ("search", "train"))
 margin, found = search, train["results"]["found"]
-score = " / ".join(f"{name} {value:.4g}" for name, value in found["test"].items() if name not in ("images", "loss"))
+score = " / ".join(f"{name} {value:.4g}" for name, value in found["test"].items() if name in ("accuracy", "perplexity"))
 print(
     f"| {space} | {strategy} | {search['seconds']:.0f} "
     f"| {margin['mean_margin']:+.3f} +- {margin['mean_margin_error']:.3f} "

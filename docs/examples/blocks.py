@@ -86,10 +86,8 @@ class Blocks(SearchSpace):
     def network(
         self, scale: Scale, generator: torch.Generator, row: Sequence[int] | None = None, auxiliary: bool = False
     ) -> Network:
-        if auxiliary:
-            raise UserError("space blocks: its network has no auxiliary head, set train.auxiliary=0")
-        routes = None if row is None else self.route(torch.tensor([list(row)]))
-        return BlocksNetwork(scale, self.blocks, routes, generator)
+        self.refuse_auxiliary(auxiliary)
+        return BlocksNetwork(scale, self.blocks, self.routes_of(row), generator)
 
 
 class BlocksNetwork(ChildwiseNetwork):

@@ -219,6 +219,23 @@ class SearchSpace(ABC):
         """The smallest inputs [1, B, ...] that its networks at `scale` take, all zeros."""
         return torch.zeros(1, 2, scale.height, scale.width, scale.channels)
 
+    def routes_of(self, row: Sequence[int] | None) -> Tensor | None:
+        """The routes [1, E, 3] of one row; None for the supernet, which has none of its own."""
+        return None if row is None else self.route(torch.tensor([list(row)]))
+
+    def check_layers(self, scale: Scale) -> None:
+        """Raise UserError where the number of layers belongs to the row and `scale` asks for another."""
+        if self.own_layers is not None and scale.layers != self.own_layers:
+            raise UserError(
+                f"network.layers={scale.layers}: a row of this space {self.name} has {self.own_layers} layers; "
+                "allowed is that number"
+            )
+
+    def refuse_auxiliary(self, auxiliary: bool) -> None:
+        """Raise UserError where an auxiliary head is asked for; for spaces whose networks have none."""
+        if auxiliary:
+            raise UserError(f"space {self.name}: its network has no auxiliary head, set train.auxiliary=0")
+
     def active(self, choices: Tensor) -> Tensor:
         """bool [n, D]: which decisions take part. One's activity may depend only on those sampled before it."""
         return torch.ones_like(choices, dtype=torch.bool)

@@ -134,7 +134,7 @@ class Chain(SearchSpace):
         return {"chain": Drawing("chain", note, {"image": "what is classified"}, nodes, output, "concat")}
 
     def cost(self, choices: Tensor, scale: Scale) -> Cost:
-        self._check_scale(scale)
+        self.check_layers(scale)
         numbers = torch.tensor([count_filters(scale, place) for place in range(len(FILTERS))], device=choices.device)
         routes = self.route(choices).long()
         params = macs = torch.zeros_like(choices[:, 0])
@@ -171,18 +171,9 @@ class Chain(SearchSpace):
         row: Sequence[int] | None = None,
         auxiliary: bool = False,
     ) -> Network:
-        self._check_scale(scale)
-        if auxiliary:
-            raise UserError("space chain: its network has no auxiliary head, set train.auxiliary=0")
-        routes = None if row is None else self.route(torch.tensor([list(row)]))
-        return ChainNetwork(scale, routes, generator)
-
-    def _check_scale(self, scale: Scale) -> None:
-        if scale.layers != self.layers:
-            raise UserError(
-                f"network.layers={scale.layers}: a row of this space chain has {self.layers} layers; "
-                "allowed is that number"
-            )
+        self.check_layers(scale)
+        self.refuse_auxiliary(auxiliary)
+        return ChainNetwork(scale, self.routes_of(row), generator)
 
 
 def _names(layer: Layer) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from enas.errors import UserError
 from enas.space.base import Decision, Resident, Scale
 from enas.space.darts_network import DartsNetwork
-from enas.space.pair_cell import KeptPairs
+from enas.space.pair_network import PairNetwork
 from enas.space.pair_operations import DilatedSeparable, Identity, PairOperation, Pool, Separable, Zero
 from enas.space.pair_space import OPERATION, SIDES, SOURCE, PairSpace, check_nodes, slot_name
 from enas.space.pair_stacking import PairStack, stack_among
@@ -58,6 +58,7 @@ class Darts(PairSpace, RelaxableSpace):
     name = "darts"
     operations: ClassVar[tuple[PairOperation, ...]] = OPERATIONS
     sided: ClassVar[bool] = False
+    made: ClassVar[type[PairNetwork]] = DartsNetwork
 
     def __init__(self, nodes: int = 4):
         check_nodes(nodes)
@@ -131,19 +132,6 @@ class Darts(PairSpace, RelaxableSpace):
             chosen = torch.where(operation[..., side] == NONE, free, source[..., side])
             source = torch.stack([chosen, other] if side == 0 else [other, chosen], dim=-1)
         return source
-
-    def _network(
-        self,
-        scale: Scale,
-        kept: Mapping[Kind, KeptPairs],
-        routes: Tensor | None,
-        auxiliary: bool,
-        generator: torch.Generator,
-    ) -> DartsNetwork:
-        stack = self.stack(scale)
-        return DartsNetwork(
-            scale, stack, self.operations, self.searched, kept, self.outputs, routes, auxiliary, generator
-        )
 
     def network(
         self,

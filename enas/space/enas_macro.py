@@ -141,7 +141,7 @@ class EnasMacro(SearchSpace):
         }
 
     def cost(self, choices: Tensor, scale: Scale) -> Cost:
-        self._check_scale(scale)
+        self.check_layers(scale)
         placements, points = place_layers(scale, self.doubling), pooling_points(self.layers)
         first = [layer * (layer + 1) // 2 for layer in range(self.layers)]  # where each layer begins in a row
         params = choices.new_zeros(choices.shape[0])
@@ -180,18 +180,9 @@ class EnasMacro(SearchSpace):
         row: Sequence[int] | None = None,
         auxiliary: bool = False,
     ) -> Network:
-        self._check_scale(scale)
-        if auxiliary:
-            raise UserError("space enas_macro: its network has no auxiliary head, set train.auxiliary=0")
-        routes = None if row is None else self.route(torch.tensor([list(row)]))
-        return MacroNetwork(scale, self.skips, self.doubling, routes, generator)
-
-    def _check_scale(self, scale: Scale) -> None:
-        if scale.layers != self.layers:
-            raise UserError(
-                f"network.layers={scale.layers}: a row of this space enas_macro has {self.layers} layers; "
-                "allowed is that number"
-            )
+        self.check_layers(scale)
+        self.refuse_auxiliary(auxiliary)
+        return MacroNetwork(scale, self.skips, self.doubling, self.routes_of(row), generator)
 
 
 def slot_name(slot: int) -> str:

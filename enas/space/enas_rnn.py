@@ -143,9 +143,8 @@ class EnasRnn(SearchSpace):
     ) -> Network:
         if auxiliary:
             raise UserError("space enas_rnn: its network has no auxiliary head; train it with train=language_final")
-        routes = None if row is None else self.route(torch.tensor([list(row)]))
         rows = len(ACTIVATIONS) * self.nodes * (self.nodes + 1) // 2
-        return RecurrentNetwork(scale, rows, routes, self.output, generator)
+        return RecurrentNetwork(scale, rows, self.routes_of(row), self.output, generator)
 
     def parse(self, text: str) -> list[int]:
         """A row from the published form, 2 * nodes integers separated by blanks. Raises UserError where it is none."""

@@ -209,10 +209,8 @@ class Hierarchical(SearchSpace):
         row: Sequence[int] | None = None,
         auxiliary: bool = False,
     ) -> Network:
-        if auxiliary:
-            raise UserError("space hierarchical: its network has no auxiliary head, set train.auxiliary=0")
-        routes = None if row is None else self.route(torch.tensor([list(row)]))
-        return MotifNetwork(scale, self.nodes, self.motif_nodes if self.motifs else 0, routes, generator)
+        self.refuse_auxiliary(auxiliary)
+        return MotifNetwork(scale, self.nodes, self.motif_nodes if self.motifs else 0, self.routes_of(row), generator)
 
 
 def _prune(codes: Tensor, edges: Edges, nodes: int) -> Tensor:

@@ -165,7 +165,5 @@ class NasBench201(RelaxableSpace):
         row: Sequence[int] | None = None,
         auxiliary: bool = False,
     ) -> CompleteCellNetwork:
-        if auxiliary:
-            raise UserError("space nasbench201: its network has no auxiliary head, set train.auxiliary=0")
-        routes = None if row is None else self.route(torch.tensor([list(row)]))
-        return CompleteCellNetwork(scale, routes, generator)
+        self.refuse_auxiliary(auxiliary)
+        return CompleteCellNetwork(scale, self.routes_of(row), generator)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from enas import kernels
 from enas.kernels import Pointwise, Statistics
 from enas.space.base import Network, Noise, Output, Scale
-from enas.space.layers import Norms, batch_norm, keep, linear, pool, strided_convolution_norm, unused
+from enas.space.layers import Norms, average_pool, batch_norm, keep, linear, pool, strided_convolution_norm, unused
 from enas.space.relaxable import RelaxableNetwork
 from enas.space.rows import PointwiseTable, he_normal
 
@@ -95,9 +95,7 @@ class _Cell(nn.Module):
         if code == SKIP:
             return x, None
         if code == AVERAGE_POOL:
-            planes = x[0].permute(0, 3, 1, 2)
-            pooled = functional.avg_pool2d(planes, 3, 1, 1, count_include_pad=False)
-            return pooled.permute(0, 2, 3, 1).unsqueeze(0), None
+            return average_pool(x), None
         place = self._rows[code].index(row)
         if code == CONVOLUTION_1:
             own = Pointwise(*(tensor[place, None] for tensor in self.convolution1.weights()))

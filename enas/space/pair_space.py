@@ -52,6 +52,7 @@ class PairSpace(SearchSpace):
     outputs     kind of a cell -> the slots whose concatenation it gives; None: those that no node reads
     joins       whether a row says how a node joins its sides, else it adds them
     sided       whether the two sides of a node have weights of their own, else its edges have: (node, source)
+    made        the class of its networks
     """
 
     static = False
@@ -59,6 +60,7 @@ class PairSpace(SearchSpace):
     searched: ClassVar[Mapping[Kind, int]] = {"normal": 0, "reduction": 1}
     joins: ClassVar[bool] = False
     sided: ClassVar[bool] = True
+    made: ClassVar[type[PairNetwork]] = PairNetwork
     nodes: int
     outputs: Mapping[Kind, tuple[int, ...] | None]
 
@@ -132,27 +134,15 @@ class PairSpace(SearchSpace):
         row: Sequence[int] | None = None,
         auxiliary: bool = False,
     ) -> PairNetwork:
-        routes = None if row is None else self.route(torch.tensor([list(row)]))
+        routes = self.routes_of(row)
         kept = {kind: self._shared(kind) for kind in self.searched}
         if routes is not None:
             each = ROUTES * self.nodes
             for kind, place in self.searched.items():
                 nodes = nodes_of(routes[0, each * place : each * (place + 1)].tolist())
                 kept[kind] = KeptPairs.of(nodes, kind, self.operations, self.outputs[kind] or unread(nodes))
-        return self._network(scale, kept, routes, auxiliary, generator)
-
-    def _network(
-        self,
-        scale: Scale,
-        kept: Mapping[Kind, KeptPairs],
-        routes: Tensor | None,
-        auxiliary: bool,
-        generator: torch.Generator,
-    ) -> PairNetwork:
         stack = self.stack(scale)
-        return PairNetwork(
-            scale, stack, self.operations, self.searched, kept, self.outputs, routes, auxiliary, generator
-        )
+        return self.made(scale, stack, self.operations, self.searched, kept, self.outputs, routes, auxiliary, generator)
 
     def ends(self, pairs: Tensor) -> dict[Kind, Tensor]:
         """[n, cells, nodes, 5] -> for each kind of cell bool [n, nodes + 2]: the slots that leave it."""
@@ -170,8 +160,9 @@ class PairSpace(SearchSpace):
 
     def cost(self, choices: Tensor, scale: Scale) -> Cost:
         stack, pairs = self.stack(scale), self.pairs(choices)
-        counts = {kind: ends.sum(dim=1) for kind, ends in self.ends(pairs).items()}
-        loose = {kind: ends[:, :2].sum(dim=1) for kind, ends in self.ends(pairs).items()}
+        ends = self.ends(pairs)
+        counts = {kind: leaving.sum(dim=1) for kind, leaving in ends.items()}
+        loose = {kind: leaving[:, :2].sum(dim=1) for kind, leaving in ends.items()}
         params = choices.new_zeros(choices.shape[0])
         macs = params.clone()
 

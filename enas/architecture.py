@@ -51,6 +51,7 @@ class Estimates:
     metrics  name -> [n]    what else was measured (accuracy in 0..1, loss in nats)
     images   int            validation images, or words, behind each entry
     step     int            updates the shared weights had seen
+    budget   float          the share of a full estimate that was spent on each entry, above 0 and at most 1
     """
 
     choices: Tensor
@@ -59,6 +60,7 @@ class Estimates:
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
     images: int = 0
     step: int = 0
+    budget: float = 1.0
 
     def __len__(self) -> int:
         return self.choices.shape[0]

@@ -60,6 +60,9 @@ class WeightTraining(ABC):
     def examples(self) -> int:
         """Images or words of a step."""
 
+    def begin(self, by_chance: bool, learning: bool) -> None:  # noqa: B027 - paths are trained alike whoever chose them
+        """Steps of an epoch follow, whose rows chance drew or the strategy; `learning`: the strategy learns in it."""
+
     def rate(self, epoch: int, epochs: int) -> float:
         """The learning rate of `epoch`, counted from 0, in a run of `epochs`."""
         return self._schedule.rate(epoch, epochs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,10 +22,15 @@ class Estimator(ABC):
 
     label: str
     """What the values are called in reports."""
+    divisible: ClassVar[bool] = False
+    """Whether less than a full estimate can be had for less work."""
 
     @abstractmethod
-    def estimate(self, choices: Tensor, generator: torch.Generator | None = None) -> Estimates:
-        """Rows [n, D] -> n estimates: on validation data drawn from `generator`, or on all of them without one."""
+    def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
+        """Rows [n, D] -> n estimates: on validation data drawn from `generator`, or on all of them without one.
+
+        `budget` is the share of a full estimate that each row is worth, above 0; less than 1 only where `divisible`.
+        """
 
 
 class Scores:
@@ -74,4 +79,5 @@ def concatenate(parts: list[Estimates]) -> Estimates:
         {name: torch.cat([part.metrics[name] for part in parts]) for name in first.metrics},
         first.images,
         first.step,
+        first.budget,
     )

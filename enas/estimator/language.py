@@ -68,7 +68,7 @@ class Language(Estimator):
         self._captured = Captured(self._score, capture=wanted(graph, data.valid.device, supernet.space.static))
 
     @torch.no_grad()
-    def estimate(self, choices: Tensor, generator: torch.Generator | None = None) -> Estimates:
+    def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
         text, usable = self._text, self._text.shape[1] - 1
         if generator is not None and (count := self.length * self.windows) < usable:
             start = torch.randint(usable - count + 1, (1,), generator=generator, device=generator.device)

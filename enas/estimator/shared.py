@@ -64,7 +64,7 @@ class Shared(Estimator):
         self._captured = Captured(self._score, capture=wanted(graph, data.valid.labels.device, supernet.space.static))
 
     @torch.no_grad()
-    def estimate(self, choices: Tensor, generator: torch.Generator | None = None) -> Estimates:
+    def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
         split, device = self.data.valid, choices.device
         count = len(split) if generator is None else self.images
         # All of them come in a random order too: a split is often sorted by class, and a batch of one class is

@@ -1,7 +1,7 @@
 """How to choose the next rows: one file a method."""
 
-from enas.strategy.base import Sampler, propose
+from enas.strategy.base import Sampler, Strategy, propose
 from enas.strategy.random import Random
 from enas.strategy.reinforce import Reinforce
 
-__all__ = ["Random", "Reinforce", "Sampler", "propose"]
+__all__ = ["Random", "Reinforce", "Sampler", "Strategy", "propose"]

@@ -1,4 +1,7 @@
-"""What a sampler is: it asks for rows, is told what they were worth, and in the end derives its best."""
+"""What a strategy is: a sampler asks for rows and is told what they were worth, a relaxation gives mixtures of all.
+
+In the end either derives its best rows.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from enas.errors import UserError
 from enas.space import SearchSpace
 
 
-class Sampler(ABC):
-    """Chooses the next rows. `tell` is the only method that changes it.
+class Strategy(ABC):
+    """What both kinds have in common.
 
     Equal states and equal generators give equal rows. The state is tensors, numbers, strings, lists and dicts, so that
     a checkpoint loads without executing anything.
@@ -26,20 +29,16 @@ class Sampler(ABC):
 
     @abstractmethod
     def ask(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` rows to train or to estimate next, int64 [count, D]; keeps nothing that `tell` needs."""
-
-    @abstractmethod
-    def tell(self, estimates: Estimates) -> dict[str, Tensor]:
-        """Learn from estimated rows; returns scalar metrics as device tensors, by tag."""
-
-    def check(self, epoch: int) -> None:  # noqa: B027 - a sampler that cannot diverge has nothing to check
-        """Raise UserError if what was told in `epoch`, counted from 1, or before left the sampler without use."""
+        """`count` rows to train or to estimate next, int64 [count, D]; changes nothing, keeps nothing."""
 
     def derive(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` final candidates, int64 [count, D]."""
         return self.ask(count, generator)
 
-    def to(self, device: torch.device) -> None:  # noqa: B027 - a sampler without tensors has nothing to move
+    def check(self, epoch: int) -> None:  # noqa: B027 - a strategy that cannot diverge has nothing to check
+        """Raise UserError if what was learned in `epoch`, counted from 1, or before left the strategy without use."""
+
+    def to(self, device: torch.device) -> None:  # noqa: B027 - a strategy without tensors has nothing to move
         """Move the state to `device`."""
 
     @abstractmethod
@@ -47,6 +46,29 @@ class Sampler(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Sampler(Strategy):
+    """Chooses the next rows. `tell` and `refresh` are the only methods that change it."""
+
+    @property
+    def budget(self) -> float:
+        """The share, above 0 and at most 1, of a full estimate that the rows asked for now are worth."""
+        return 1.0
+
+    @abstractmethod
+    def tell(self, estimates: Estimates) -> dict[str, Tensor]:
+        """Learn from estimated rows; returns scalar metrics as device tensors, by tag."""
+
+    def remembered(self) -> Tensor:
+        """The rows int64 [r, D] whose values it still uses; none for a sampler that keeps no values.
+
+        Where shared weights have moved since they were told, the search estimates them again and calls `refresh`.
+        """
+        return torch.empty(0, len(self.space.decisions), dtype=torch.int64)
+
+    def refresh(self, estimates: Estimates) -> None:
+        """Replace the values of the `remembered` rows, given in their order, by new ones."""
 
 
 def propose(

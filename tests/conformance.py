@@ -27,7 +27,7 @@ from enas.space import (
     Scale,
     SearchSpace,
 )
-from enas.strategy import Random, Reinforce, Sampler
+from enas.strategy import Bayesian, Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
 
@@ -175,6 +175,11 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         entropy_weight=0.01,
         seed=1,
     ),
+    "bayesian-otmann": lambda space: Bayesian(space, initial=2, pool=8, hallucinated=3, landmarks=3, memory=14),
+    "bayesian-edit": lambda space: Bayesian(
+        space, "edit", "upper_confidence_bound", initial=2, pool=6, hallucinated=2, landmarks=2, refit=2
+    ),
+    "bayesian-hamming": lambda space: Bayesian(space, "hamming", initial=1, pool=8, parents=2, hallucinated=9, refit=1),
 }
 
 SCALE = Scale(layers=1, filters=4, height=16, width=16, channels=3, classes=4)

@@ -22,7 +22,7 @@ from enas.interruption import Interruption
 from enas.plan import OPENED, Limits, Plan
 from enas.progress import epoch_line, rewards, steps_bar, work_done
 from enas.proposals import Proposals
-from enas.randomness import Randomness, seeded
+from enas.randomness import Randomness
 from enas.report import Report
 from enas.space import SearchSpace
 from enas.strategy import Sampler, Strategy
@@ -134,31 +134,30 @@ class Search:
         """See what the strategy would derive now, log, and turn to the next epoch."""
         self.training.check(self.epoch + 1)
         self.strategy.check(self.epoch + 1)
-        seed, device, step = self.randomness.seed, self.randomness.device, self.step
         # The same images after every epoch, so that the curve moves only with what is searched.
-        self.watched = self._derived(
-            self.plan.watched, self.randomness["watch"], seeded(seed, "watched images", device)
-        )
-        opened = self.strategy.ask(OPENED, seeded(seed, "opened", device))
+        images = self.randomness.fresh("watched images")
+        self.watched = self._derived(self.plan.watched, self.randomness["watch"], images)
+        opened = self.strategy.ask(OPENED, self.randomness.fresh("opened"))
         values = {**self.training.metrics(), **machine, "search/rejected": self.proposals.rejected}
         if self.training.steps:
             values["weights/rate"] = self.training.rate(self.epoch, self.plan.epochs)
-        self.report.epoch(values, self.told, self.watched, opened, step)
+        self.report.epoch(values, self.told, self.watched, opened, self.step)
         self.epoch += 1
         if self.epoch % self.report.draw_every == 0:
-            self.report.draw(self.watched.top(1).choices[0].tolist(), f"best candidate of epoch {self.epoch}", step)
+            self.report.draw(
+                self.watched.top(1).choices[0].tolist(), f"best candidate of epoch {self.epoch}", self.step
+            )
         self.trained, self.updated, self.told = 0, 0, []
         self.proposals.restart()
         return self.watched
 
     def _finish(self) -> Comparison:
         """Derive candidates; treat random rows in exactly the same way; write what was found."""
-        seed, device, plan = self.randomness.seed, self.randomness.device, self.plan
-        derived, baseline, images = (seeded(seed, name, device) for name in ("derived", "baseline", "final images"))
-        ours = self._derived(plan.candidates, derived, images)
+        fresh, plan = self.randomness.fresh, self.plan
+        ours = self._derived(plan.candidates, fresh("derived"), fresh("final images"))
         number = plan.baseline or round(self.archive.spent) or plan.candidates
-        rows = self.proposals.make(self.space.random, number, baseline)
-        theirs = self._estimate(rows, seeded(seed, "final images", device))
+        rows = self.proposals.make(self.space.random, number, fresh("baseline"))
+        theirs = self._estimate(rows, fresh("final images"))
         comparison = compare(ours, theirs, plan.rescored, self.space, self.estimator)
         # One step after the last, which a resumed run purges.
         self.report.finish(comparison, self.training.extract(comparison.best.choices), self.seconds, self.step + 1)
@@ -179,7 +178,7 @@ class Search:
 
     def _write_best(self) -> None:
         if self.watched is None:
-            generator = seeded(self.randomness.seed, "stopped", self.randomness.device)
+            generator = self.randomness.fresh("stopped")
             self.watched = self._derived(self.plan.watched, generator, generator)
         self.report.best_so_far(self.watched, self.step)
 

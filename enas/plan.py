@@ -62,6 +62,10 @@ class Plan:
         """Whether chance picks the children of `epoch`, counted from 0."""
         return self.children == "uniform" or self.waits(epoch)
 
+    def chances(self, spent: float) -> int:
+        """Random rows of the baseline, where so many estimates that stay true were spent."""
+        return self.baseline or round(spent) or self.candidates
+
     def waits(self, epoch: int) -> bool:
         """Whether the strategy is not updated in `epoch`."""
         return self.children == "uniform_then_strategy" and epoch < self.uniform_epochs

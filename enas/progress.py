@@ -25,8 +25,9 @@ def steps_bar(plan: Plan, steps: int, epoch: int, done: int, shown: bool) -> tqd
     return tqdm(total=total, initial=steps * epoch + sum(updates[:epoch]) + done, disable=not shown, unit="step")
 
 
-def epoch_line(machine: Mapping[str, float], unit: str, objective: str, best: float) -> str:
+def epoch_line(objective: str, watched: Estimates, unit: str, machine: Mapping[str, float]) -> str:
     """What the bar says after an epoch, of its throughput in `unit` and of the best candidate."""
+    best = float(watched.value.max())
     return f"{machine[f'time/{unit}_per_second']:.0f} {unit}/s, best candidate: {objective} {best:.4f}"
 
 

@@ -80,8 +80,9 @@ class Search:
                 steps, rows = self.trained - trained, (self.updated - updated) * self.plan.samples
                 seconds, left = time.perf_counter() - started, self.plan.epochs - self.epoch - 1
                 machine = work_done(self.training, steps, rows, seconds, left)
-                best = float(self._end_epoch(machine).value.max())
-                bar.set_postfix_str(epoch_line(machine, self.training.unit, self.report.objective, best))
+                bar.set_postfix_str(
+                    epoch_line(self.report.objective, self._end_epoch(machine), self.training.unit, machine)
+                )
                 self.seconds += time.perf_counter() - started
                 if self.epoch % self.plan.checkpoint_every == 0 or self.plan.over(self.epoch, self.seconds):
                     self.report.save(self.state_dict())
@@ -138,9 +139,8 @@ class Search:
         images = self.randomness.fresh("watched images")
         self.watched = self._derived(self.plan.watched, self.randomness["watch"], images)
         opened = self.strategy.ask(OPENED, self.randomness.fresh("opened"))
-        values = {**self.training.metrics(), **machine, "search/rejected": self.proposals.rejected}
-        if self.training.steps:
-            values["weights/rate"] = self.training.rate(self.epoch, self.plan.epochs)
+        rate = {"weights/rate": self.training.rate(self.epoch, self.plan.epochs)} if self.training.steps else {}
+        values = {**self.training.metrics(), **rate, **machine, "search/rejected": self.proposals.rejected}
         self.report.epoch(values, self.told, self.watched, opened, self.step)
         self.epoch += 1
         if self.epoch % self.report.draw_every == 0:
@@ -155,8 +155,7 @@ class Search:
         """Derive candidates; treat random rows in exactly the same way; write what was found."""
         fresh, plan = self.randomness.fresh, self.plan
         ours = self._derived(plan.candidates, fresh("derived"), fresh("final images"))
-        number = plan.baseline or round(self.archive.spent) or plan.candidates
-        rows = self.proposals.make(self.space.random, number, fresh("baseline"))
+        rows = self.proposals.make(self.space.random, plan.chances(self.archive.spent), fresh("baseline"))
         theirs = self._estimate(rows, fresh("final images"))
         comparison = compare(ours, theirs, plan.rescored, self.space, self.estimator)
         # One step after the last, which a resumed run purges.

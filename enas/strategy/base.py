@@ -51,6 +51,12 @@ class Strategy(ABC):
 class Sampler(Strategy):
     """Chooses the next rows. `tell` and `refresh` are the only methods that change it."""
 
+    accept: Callable[[Tensor], Tensor] | None = None
+    """Which of rows [n, D] are legal and within the limits, bool [n]; None where all are. A search sets it.
+
+    Rows that do not pass are refused without being told. A sampler that waits for certain rows has to know of them.
+    """
+
     @property
     def budget(self) -> float:
         """The share, above 0 and at most 1, of a full estimate that the rows asked for now are worth."""

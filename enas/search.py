@@ -152,7 +152,7 @@ class Search:
         return self.watched
 
     def _finish(self) -> Comparison:
-        """Derive candidates, or take all rows where estimates stay true; treat random rows alike; write what was found."""
+        """Derive candidates (all rows where estimates stay true), treat random rows alike, write what was found."""
         fresh, plan = self.randomness.fresh, self.plan
         ours = self.archive.full() or self._derived(plan.candidates, fresh("derived"), fresh("final images"))
         rows = self.proposals.make(self.space.random, plan.chances(self.archive.spent), fresh("baseline"))

@@ -23,7 +23,8 @@ class Tally(Report):
 
     objective: str
     draw_every: int = 1 << 30
-    lines: int = 0  # type: ignore[assignment] # nothing is written
+    lines: int = 0
+    """Nothing is written."""
     estimated: list[Estimates] = field(default_factory=list)
     strategy_seconds: float = 0.0
     comparison: Comparison | None = None

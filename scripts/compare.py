@@ -46,7 +46,7 @@ class Keys(assembly.SearchKeys):
     part: int = key(0, "Set by the command: which of its `jobs` parts of the seeds a process takes")
     settings: dict[str, Any] = field(
         default_factory=dict,
-        metadata={"comment": "Strategy -> values for keys of its own, as in {evolution: {sample: 3}}"},
+        metadata={"comment": "Strategy -> values for keys of its own"},
     )
     table: str | None = key(None, "A table of NAS-Bench-201 (.npz) that says what a found row is worth")
     dataset: str = key("cifar10", "Which of its data sets: cifar10, cifar100, in16")

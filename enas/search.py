@@ -56,8 +56,7 @@ class Search:
         self.rows = torch.empty(0, len(space.decisions), dtype=torch.int64, device=randomness.device)
         self.told: list[dict[str, Tensor]] = []
         self.archive, self.proposals = Archive(), Proposals(space, limits, training.phases)
-        if isinstance(strategy, Sampler):
-            strategy.accept = self.proposals.accept
+        strategy.accept = self.proposals.accept
         self.seconds = 0.0
         self.watched: Estimates | None = None
 

@@ -102,6 +102,9 @@ class Bayesian(RememberingSampler):
         random = round(self.chance * self.pool)
         mutants = self._mutants(parents, self.pool - random, generator)
         rows = torch.cat([mutants, self.space.random(random, generator)])
+        if self.accept is not None:
+            allowed = self.accept(rows)
+            rows = rows[allowed] if bool(allowed.any()) else rows
         told, first = set(self._canonical(self.history.rows)), _first(self._canonical(rows))
         new = [place for canonical, place in first.items() if canonical not in told]
         return rows[new or list(first.values())]

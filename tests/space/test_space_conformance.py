@@ -48,6 +48,17 @@ def test_decisions_are_well_formed(space: SearchSpace) -> None:
 
 
 @all_spaces
+def test_each_alternative_says_which_nodes_its_owner_reads(space: SearchSpace) -> None:
+    owners = list(dict.fromkeys(decision.owner for decision in space.decisions))
+    for decision in space.decisions:
+        sources = space.sources_of(decision)
+        assert len(sources) == len(decision.alternatives)
+        for node in (node for nodes in sources for node in nodes):
+            assert node not in owners[owners.index(decision.owner) :]
+            assert node.rpartition("/")[0] == decision.owner.rpartition("/")[0]
+
+
+@all_spaces
 def test_sizes_are_the_numbers_of_alternatives(space: SearchSpace) -> None:
     assert space.sizes(torch.device("cpu")).tolist() == [len(decision.alternatives) for decision in space.decisions]
 
@@ -163,6 +174,22 @@ def test_mutation_reaches_every_neighbour_and_needs_two_alternatives(space: Sear
         assert set(changed[:, place].tolist()) >= expected, decision.name
         if bool(active[place]):
             assert set(changed[:, place].tolist()) == expected, decision.name
+
+
+@all_spaces
+def test_neighbours_are_the_rows_one_decision_away(space: SearchSpace) -> None:
+    for row in space.random(3, generator()):
+        expected = set[tuple[int, ...]]()
+        for place in space.active(row[None])[0].nonzero().flatten().tolist():
+            for alternative in range(len(space.decisions[place].alternatives)):
+                changed = row[None].clone()
+                changed[0, place] = alternative
+                repaired = space.repair(changed)
+                if bool(space.legal(repaired)[0]) and not torch.equal(repaired[0], row):
+                    expected.add(tuple(repaired[0].tolist()))
+        neighbours = space.neighbours(row[None])
+        assert len(neighbours) == len(expected) > 0
+        assert {tuple(neighbour) for neighbour in neighbours.tolist()} == expected
 
 
 @all_spaces

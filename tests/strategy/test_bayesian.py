@@ -86,6 +86,18 @@ def test_a_space_that_is_told_out_is_still_asked() -> None:
     assert space.legal(strategy.ask(5, generator(1))).all()
 
 
+def test_candidates_are_within_the_limits() -> None:
+    space = NasBench201()
+    strategy = Bayesian(space, "hamming", initial=1, hallucinated=20)
+    rows = space.random(20, generator())
+    strategy.tell(told(convolutions(rows), rows))
+    assert ((strategy.ask(8, generator(1)) == 3).sum(dim=1) > 2).any()
+    strategy.accept = lambda rows: (rows == 3).sum(dim=1) <= 2
+    assert strategy.accept(strategy.ask(8, generator(1))).all()
+    strategy.accept = lambda rows: torch.zeros(len(rows), dtype=torch.bool)
+    assert len(strategy.ask(8, generator(1))) == 8
+
+
 @pytest.mark.parametrize("chance", [0.0, 1.0])
 def test_candidates_may_be_all_mutants_or_all_random(chance: float) -> None:
     space = NasBench201()

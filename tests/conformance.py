@@ -13,7 +13,6 @@ from enas.space import (
     Amoeba,
     Chain,
     Cost,
-    Darts,
     Decision,
     EnasMacro,
     EnasMicro,
@@ -27,7 +26,8 @@ from enas.space import (
     Scale,
     SearchSpace,
 )
-from enas.strategy import Random, Reinforce, Sampler
+from enas.space import Darts as DartsSpace
+from enas.strategy import Darts, Gdas, PcDarts, Random, Reinforce, Relaxation, Sampler, Snas
 from enas.supernet import Supernet
 
 
@@ -129,8 +129,8 @@ PAIR_SPACES: Mapping[str, SearchSpace] = {
 """NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
 
 RELAXABLE_SPACES: Mapping[str, RelaxableSpace] = {
-    "darts-2": Darts(2),
-    "darts-4": Darts(),
+    "darts-2": DartsSpace(2),
+    "darts-4": DartsSpace(),
     "nasbench201": NasBench201(),
 }
 """Spaces whose supernets also compute mixtures of operations."""
@@ -176,6 +176,15 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         seed=1,
     ),
 }
+
+RELAXATIONS: Mapping[str, Callable[[SearchSpace], Relaxation]] = {
+    "darts": Darts,
+    "darts-first": lambda space: Darts(space, order=1, initial=1.0, seed=1),
+    "gdas": Gdas,
+    "snas": lambda space: Snas(space, resource_weight=0.01),
+    "pc_darts": lambda space: PcDarts(space, channels=2, frozen=0.0),
+}
+"""Strategies that learn a mixture, on RELAXABLE_SPACES."""
 
 SCALE = Scale(layers=1, filters=4, height=16, width=16, channels=3, classes=4)
 """Small, and yet every pool sees a border and an inside in every cell."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from enas import kernels
-from enas.kernels import Convolution, MixedWeights
+from enas.kernels import Convolution, MixedWeights, Statistics
+from enas.kernels.mixed import count_nodes, count_norms
 from enas.space.base import Noise, Output
-from enas.space.layers import Norms, linear, pool
+from enas.space.layers import Norms, linear, pool, unused
 from enas.space.pair_cell import PairCell
 from enas.space.pair_network import PairNetwork
 from enas.space.pair_operations import DilatedSeparable, Identity, OperationTable, Pool, Separable
+from enas.space.partial import beside, narrow, shuffle
 from enas.space.relaxable import RelaxableNetwork
 from enas.space.stacking import STEM
 
@@ -42,11 +44,16 @@ class DartsNetwork(PairNetwork, RelaxableNetwork):
         statistics: Mapping[str, Tensor] | None = None,
         noise: Noise | None = None,
         collect: bool = False,
+        hard: bool = False,
     ) -> Output:
         if self.routes is not None:
             raise ValueError("the network of one row has no mixture")
         norms = Norms(statistics, collect)
-        halves = dict(zip(self.searched, torch.split(mixing, mixing.shape[0] // len(self.searched)), strict=True))
+        edges = mixing.shape[0] // len(self.searched)
+        halves = dict(zip(self.searched, torch.split(mixing, edges), strict=True))
+        codes: list[tuple[int, ...]] = [tuple(range(1, len(CODES)))] * mixing.shape[0]
+        if hard:
+            codes = [(code,) if code else () for code in mixing.argmax(dim=1).tolist()]
         produced = {STEM: self.begin(inputs, norms)}
         for position, cell in enumerate(self.cells):
             assert isinstance(cell, PairCell)
@@ -55,12 +62,65 @@ class DartsNetwork(PairNetwork, RelaxableNetwork):
                 norms(f"calibration/{position}/{side}", cell.calibrate, produced[feed.producer], side, blocks)
                 for side, (feed, blocks) in enumerate(zip(placement.feeds, cell.producers, strict=True))
             ]
-            weights = mixed_weights(cell)
-            compute = partial(kernels.mixed_cell, stride=placement.stride)
-            produced[position] = norms(f"mixture/{position}", compute, *feeds, halves[placement.kind], CODES, weights)
+            name, own = f"mixture/{position}", halves[placement.kind]
+            if hard or self.scale.partial > 1:  # the kernel runs all operations, on all channels
+                first = self.searched[placement.kind] * edges
+                mixture = partial(compose, cell, codes=codes[first : first + edges])
+                produced[position] = norms(name, mixture, feeds, own)
+            else:
+                compute = partial(kernels.mixed_cell, stride=placement.stride)
+                produced[position] = norms(name, compute, *feeds, own, CODES, mixed_weights(cell))
             produced.pop(position - 2, None)
         pooled = pool(produced[len(self.cells) - 1], self.head.dtype, noise)
         return Output(linear(pooled, self.head.flatten(0, 1)) + self.head_bias, None, norms.collected())
+
+
+def compose(
+    cell: PairCell,
+    inputs: Sequence[Tensor],
+    mixing: Tensor,
+    codes: Sequence[Sequence[int]],
+    statistics: Tensor | None = None,
+) -> tuple[Tensor, Statistics]:
+    """What `kernels.mixed_cell` computes, operation by operation, of the operations `codes[edge]` only.
+
+    inputs [M, B, H, W, C] twice, mixing [E, O], statistics [M, E * N, 2, C] in the order of the mixed cell.
+    """
+    outputs, used = [], []
+    stride = cell.placement.stride
+    counts = [count_norms((code,), stride) for code in CODES]
+    first = [sum(counts[:code]) for code in range(len(CODES))]
+    for child in range(inputs[0].shape[0]):
+        slots = [x[child].unsqueeze(0) for x in inputs]
+        own = [unused(cell.joins.gain)] * (sum(counts) * len(codes))
+        edge = 0
+        for node in range(count_nodes(len(codes))):
+            total = torch.zeros_like(slots[0][:, :, ::stride, ::stride])
+            for source in range(node + 2):
+                for code in codes[edge]:
+                    place, norms = edge * sum(counts) + first[code], counts[code]
+                    given = None if statistics is None else statistics[child, place : place + norms].unsqueeze(0)
+                    step = stride if source < 2 else 1
+                    weights = _weights(cell, code, edge, 2 * node + source, source < 2)
+                    read = narrow(slots[source], cell.channels)
+                    result, moments = cell.operations[code].compute(weights, read, step, given)
+                    if moments is not None:
+                        own[place : place + norms] = moments.tensor()[0].unbind()
+                    total = total + mixing[edge, code] * beside(result, slots[source], cell.channels, step)
+                edge += 1
+            slots.append(shuffle(total, cell.channels))
+        outputs.append(torch.cat(slots[2:], dim=-1)[0])
+        used.append(torch.stack(own))
+    return torch.stack(outputs), Statistics(torch.stack(used))
+
+
+def _weights(cell: PairCell, code: int, edge: int, row: int, reads_input: bool) -> Mapping[str, Tensor]:
+    """The weights of one operation on one edge; `row` is that of its identity, where it reads an input."""
+    table = cell.tables[code]
+    assert isinstance(table, OperationTable)
+    if not cell.operations[code].strided:
+        return table.gather([edge])[0]
+    return table.gather([row])[0] if reads_input and cell.placement.stride > 1 else {}
 
 
 def mixed_weights(cell: PairCell) -> MixedWeights:

@@ -1,7 +1,23 @@
-"""How to choose the next rows: one file a method."""
+"""How to choose next: one file a method. Samplers ask for rows, relaxations learn a mixture of all operations."""
 
 from enas.strategy.base import Sampler, Strategy, propose
+from enas.strategy.darts import Darts
+from enas.strategy.gdas import Gdas
+from enas.strategy.pc_darts import PcDarts
 from enas.strategy.random import Random
 from enas.strategy.reinforce import Reinforce
+from enas.strategy.relaxation import Relaxation
+from enas.strategy.snas import Snas
 
-__all__ = ["Random", "Reinforce", "Sampler", "Strategy", "propose"]
+__all__ = [
+    "Darts",
+    "Gdas",
+    "PcDarts",
+    "Random",
+    "Reinforce",
+    "Relaxation",
+    "Sampler",
+    "Snas",
+    "Strategy",
+    "propose",
+]

@@ -86,7 +86,7 @@ def compose(
 
     inputs [M, B, H, W, C] twice, mixing [E, O], statistics [M, E * N, 2, C] in the order of the mixed cell.
     """
-    outputs, used = [], []
+    outputs, used, weights = [], [], _gather(cell, codes)
     stride = cell.placement.stride
     counts = [count_norms((code,), stride) for code in CODES]
     first = [sum(counts[:code]) for code in range(len(CODES))]
@@ -97,16 +97,18 @@ def compose(
         for node in range(count_nodes(len(codes))):
             total = torch.zeros_like(slots[0][:, :, ::stride, ::stride])
             for source in range(node + 2):
+                step = stride if source < 2 else 1
+                read, results = narrow(slots[source], cell.channels), []
                 for code in codes[edge]:
                     place, norms = edge * sum(counts) + first[code], counts[code]
                     given = None if statistics is None else statistics[child, place : place + norms].unsqueeze(0)
-                    step = stride if source < 2 else 1
-                    weights = _weights(cell, code, edge, 2 * node + source, source < 2)
-                    read = narrow(slots[source], cell.channels)
-                    result, moments = cell.operations[code].compute(weights, read, step, given)
+                    result, moments = cell.operations[code].compute(weights[code][edge], read, step, given)
                     if moments is not None:
                         own[place : place + norms] = moments.tensor()[0].unbind()
-                    total = total + mixing[edge, code] * beside(result, slots[source], cell.channels, step)
+                    results.append(mixing[edge, code] * result)
+                if results:
+                    passing = mixing[edge, codes[edge][0] : codes[edge][-1] + 1].sum()
+                    total = total + beside(sum(results[1:], results[0]), slots[source], cell.channels, step, passing)
                 edge += 1
             slots.append(shuffle(total, cell.channels))
         outputs.append(torch.cat(slots[2:], dim=-1)[0])
@@ -114,13 +116,22 @@ def compose(
     return torch.stack(outputs), Statistics(torch.stack(used))
 
 
-def _weights(cell: PairCell, code: int, edge: int, row: int, reads_input: bool) -> Mapping[str, Tensor]:
-    """The weights of one operation on one edge; `row` is that of its identity, where it reads an input."""
-    table = cell.tables[code]
-    assert isinstance(table, OperationTable)
-    if not cell.operations[code].strided:
-        return table.gather([edge])[0]
-    return table.gather([row])[0] if reads_input and cell.placement.stride > 1 else {}
+def _gather(cell: PairCell, codes: Sequence[Sequence[int]]) -> list[list[Mapping[str, Tensor]]]:
+    """[code][edge] -> the weights of an operation that runs there, gathered at once for each table."""
+    edges, reading = len(codes), _identity_edges(count_nodes(len(codes)))
+    gathered: list[list[Mapping[str, Tensor]]] = []
+    for code, (operation, table) in enumerate(zip(cell.operations, cell.tables, strict=True)):
+        assert isinstance(table, OperationTable)
+        places = [edge for edge in range(edges) if code in codes[edge]]
+        rows = places
+        if operation.strided:  # only edges that read an input have a row, and in a cell that reduces
+            places = [edge for edge in places if edge in reading and cell.placement.stride > 1]
+            rows = [reading.index(edge) for edge in places]
+        own: list[Mapping[str, Tensor]] = [{}] * edges
+        for edge, weights in zip(places, table.gather(rows), strict=True):
+            own[edge] = weights
+        gathered.append(own)
+    return gathered
 
 
 def mixed_weights(cell: PairCell) -> MixedWeights:
@@ -137,7 +148,7 @@ def mixed_weights(cell: PairCell) -> MixedWeights:
             gain, bias = table.get_parameter("gain"), table.get_parameter("bias")
         elif isinstance(operation, Identity) and cell.placement.stride > 1:
             identity = table.get_parameter("pointwise")
-            rows = _identity_edges(identity.shape[0] // 2, identity.device)
+            rows = torch.tensor(_identity_edges(identity.shape[0] // 2), device=identity.device)
             gain = gain.index_copy(0, rows, table.get_parameter("gain").unsqueeze(1))
             bias = bias.index_copy(0, rows, table.get_parameter("bias").unsqueeze(1))
         elif not isinstance(operation, Pool):
@@ -147,7 +158,6 @@ def mixed_weights(cell: PairCell) -> MixedWeights:
     return MixedWeights(tuple(convolutions), identity, torch.cat(gains, dim=1), torch.cat(biases, dim=1))
 
 
-def _identity_edges(nodes: int, device: torch.device) -> Tensor:
-    """int64 [2 * nodes]: the edges that read an input, in the order of the identity's rows."""
-    edges = [node * (node + 3) // 2 + source for node in range(nodes) for source in (0, 1)]
-    return torch.tensor(edges, device=device)
+def _identity_edges(nodes: int) -> list[int]:
+    """The 2 * nodes edges that read an input, in the order of the identity's rows."""
+    return [node * (node + 3) // 2 + source for node in range(nodes) for source in (0, 1)]

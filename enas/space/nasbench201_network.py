@@ -84,14 +84,19 @@ class _Cell(nn.Module):
             for node in range(1, NODES):
                 total = torch.zeros_like(nodes[0])
                 for place, (reader, source) in enumerate(EDGES):
-                    for code in codes[place] if reader == node else ():
+                    if reader != node or not codes[place]:
+                        continue
+                    read, results = narrow(nodes[source], self._channels), []
+                    for code in codes[place]:
                         norm = 2 * place + (code == CONVOLUTION_3)
                         given = None if statistics is None else statistics[child, norm, None, None]
-                        read = narrow(nodes[source], self._channels)
                         result, moment = self._compute_edge(read, code, place, given)
                         if moment is not None:
                             own[norm] = moment[0, 0]
-                        total = total + mixing[place, code] * beside(result, nodes[source], self._channels)
+                        results.append(mixing[place, code] * result)
+                    passing = mixing[place, codes[place][0] : codes[place][-1] + 1].sum()  # they stand side by side
+                    edge = sum(results[1:], results[0])
+                    total = total + beside(edge, nodes[source], self._channels, weight=passing)
                 nodes.append(shuffle(total, self._channels))
             outputs.append(nodes[-1][0])
             used.append(torch.stack(own))

@@ -134,8 +134,8 @@ class PairCell(nn.Module):
                 used.keep(NORMS * edge, moment)
                 if masks is not None and operation.dropped:
                     out = out * masks[edge].to(out.dtype).view(1, -1, 1, 1, 1)
-                passes = not isinstance(operation, Zero)
-                sides.append(beside(out, slots[source], self.channels, stride, passes))
+                passing = 0.0 if isinstance(operation, Zero) else 1.0
+                sides.append(beside(out, slots[source], self.channels, stride, passing))
             if node.join[1] == ADD:
                 slots.append(shuffle(sides[0] + sides[1], self.channels))
             else:

@@ -15,20 +15,21 @@ def narrow(x: Tensor, channels: int) -> Tensor:
     return x if x.shape[-1] == channels else x[..., :channels].contiguous()
 
 
-def beside(operated: Tensor, x: Tensor, channels: int, stride: int = 1, passes: bool = True) -> Tensor:
-    """What the operation gave [1, B, H', W', channels], and beside it the other channels of x [1, B, H, W, C].
+def beside(operated: Tensor, x: Tensor, channels: int, stride: int = 1, weight: float | Tensor = 1.0) -> Tensor:
+    """What the operations gave [1, B, H', W', channels], and beside it the other channels of x [1, B, H, W, C].
 
-    With stride 2 these are the maximum of each 2 x 2 pixels, as the authors have it. Where nothing `passes`, zeros.
+    With stride 2 these are the maximum of each 2 x 2 pixels, as the authors have it. `weight` is that of the edge: a
+    scalar tensor in a mixture, 0.0 where nothing passes.
     """
     if x.shape[-1] == channels:
         return operated
-    if not passes:
+    if not isinstance(weight, Tensor) and weight == 0:
         return functional.pad(operated, (0, x.shape[-1] - channels))
     rest = x[..., channels:]
     if stride > 1:
         pooled = functional.max_pool2d(rest[0].permute(0, 3, 1, 2), stride, stride, ceil_mode=True)
         rest = pooled.permute(0, 2, 3, 1).unsqueeze(0)
-    return torch.cat([operated, rest], dim=-1)
+    return torch.cat([operated, rest if not isinstance(weight, Tensor) else weight * rest], dim=-1)
 
 
 def shuffle(x: Tensor, channels: int) -> Tensor:

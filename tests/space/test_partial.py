@@ -38,7 +38,9 @@ def test_the_first_channels_pass_and_the_others_stand_beside_them() -> None:
     assert narrow(x, 2).unique().tolist() == [0, 1]
     out = beside(-1 - narrow(x, 2), x, 2)
     assert out[0, 0, 0, 0].tolist() == [-1, -2, 2, 3, 4, 5, 6, 7]
-    nothing = beside(0 * narrow(x, 2), x, 2, passes=False)
+    half = beside(-1 - narrow(x, 2), x, 2, weight=torch.tensor(0.5))
+    assert half[0, 0, 0, 0].tolist() == [-1, -2, 1, 1.5, 2, 2.5, 3, 3.5]
+    nothing = beside(0 * narrow(x, 2), x, 2, weight=0.0)
     assert (nothing == 0).all()
     assert nothing.shape == x.shape
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn import functional
 from enas.data import Batches, DataSet
 from enas.errors import UserError
 from enas.randomness import Randomness
+from enas.schedule import Cosine
 from enas.space import Noise
 from enas.strategy.relaxation import Levels, Relaxation, Weights
 from enas.supernet import Supernet
@@ -26,8 +27,9 @@ class RelaxedTraining(SharedTraining):
                 authors split the training data in halves), or in the weights' own backward pass
     epochs      of the whole training, which the strategy's share of progress is taken of
     randomness  needs the purposes of SharedTraining and "valid order" and "mixing"
-    settings    as SharedTraining's. `children` and `graph` are about steps on paths alone: where chance draws the rows
-                that are trained, the weights learn on those and not on the mixture
+
+    The other keys are SharedTraining's. `children` and `graph` are about steps on paths alone: where chance draws the
+    rows that are trained, the weights learn on those and not on the mixture.
 
     A step on a mixture is one network's, so that batch norm is over the whole batch, and no CUDA graph: what changes
     with progress is on the host. Alpha's losses have no dropout, which would drown a finite difference.
@@ -45,9 +47,32 @@ class RelaxedTraining(SharedTraining):
         randomness: Randomness,
         strategy: Relaxation,
         epochs: int,
-        **settings: Any,
+        batch_size: int = 64,
+        rate: Cosine | None = None,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 2e-4,
+        decay_norms: bool = True,
+        clip: float | None = 5.0,
+        dropout: float = 0.1,
+        children: int = 1,
+        graph: Literal["auto", "off"] = "auto",
     ):
-        super().__init__(supernet, data, randomness, **settings)
+        super().__init__(
+            supernet,
+            data,
+            randomness,
+            batch_size,
+            rate,
+            momentum,
+            nesterov,
+            weight_decay,
+            decay_norms,
+            clip,
+            dropout,
+            children,
+            graph,
+        )
         if len(data.valid) < 2:
             raise UserError(
                 f"data.valid={len(data.valid)}: a relaxation needs 2 or more validation images, which the {data.name} "

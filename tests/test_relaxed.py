@@ -1,8 +1,12 @@
 """Training under a mixture: both levels learn, each from its own data, and resume is bit for bit."""
 
+import inspect
 import io
+import json
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +19,16 @@ from conformance import RELAXATIONS, SCALE, generator, toy_data
 from enas import kernels
 from enas.data import Augmentation, Split
 from enas.errors import UserError
-from enas.randomness import Randomness
+from enas.estimator import Shared
+from enas.plan import Limits, Plan
+from enas.randomness import Randomness, seeded
+from enas.record import Record, load_checkpoint
 from enas.relaxed import RelaxedTraining
+from enas.report import SearchReport
+from enas.search import Search
 from enas.space import Darts as DartsSpace
 from enas.space import NasBench201, RelaxableSpace
-from enas.strategy import Darts, Gdas, Relaxation
+from enas.strategy import Darts, Gdas, PcDarts, Relaxation
 from enas.supernet import Supernet
 from enas.train import SharedTraining
 
@@ -202,6 +211,54 @@ def test_a_loss_that_is_not_finite_is_noticed_on_both_levels() -> None:
 def test_settings_are_those_of_shared_training() -> None:
     with pytest.raises(UserError, match=r"train\.dropout=2"):
         training(dropout=2)
+
+
+def test_defaults_are_those_of_shared_training() -> None:
+    own, theirs = (inspect.signature(kind).parameters for kind in (RelaxedTraining, SharedTraining))
+    assert {name: own[name] for name in theirs} == dict(theirs)
+    assert set(own) - set(theirs) == {"strategy", "epochs"}
+
+
+def test_a_supernet_of_other_channels_is_refused() -> None:
+    randomness = Randomness(5, RelaxedTraining.PURPOSES, CPU)
+    with pytest.raises(ValueError, match="partial=1: the strategy needs a supernet of 4"):
+        RelaxedTraining(Supernet(SPACE, SMALL, generator()), DATA, randomness, PcDarts(SPACE), 1)
+
+
+def test_a_search_stopped_after_any_step_and_resumed_is_the_search(tmp_path: Path) -> None:
+    def build(record: Record) -> Search:
+        strategy = Gdas(SPACE, learning_rate=0.1)
+        supernet = Supernet(SPACE, SMALL, seeded(0, "weights"))
+        randomness = Randomness(0, {*Search.PURPOSES, *RelaxedTraining.PURPOSES}, CPU)
+        training = RelaxedTraining(supernet, DATA, randomness, strategy, 2, batch_size=16)
+        report = SearchReport(record, SPACE, SMALL, {"seed": 0}, "accuracy")
+        estimator = Shared(supernet, DATA, "accuracy", batch_size=15, images=15)
+        sizes = {"updates": 0, "candidates": 3, "rescored": 2, "watched": 2, "log_every": 2}
+        plan = Plan(epochs=2, children="uniform_then_strategy", uniform_epochs=1, **sizes)  # type: ignore[arg-type]
+        return Search(SPACE, strategy, estimator, training, randomness, plan, Limits(SMALL), report, progress=False)
+
+    def stopped(search: Search, after: int) -> None:
+        left = iter(range(after - 1, -1, -1))
+        search.run(lambda: None if next(left, 1) else signal.raise_signal(signal.SIGINT))
+
+    with Record.create(tmp_path / "whole") as record:
+        whole = build(record)
+        whole.run()
+    with Record.create(tmp_path / "broken") as record, pytest.raises(KeyboardInterrupt):
+        stopped(build(record), 5)
+    state = load_checkpoint(tmp_path / "broken" / "checkpoint.pt")
+    with Record.reopen(tmp_path / "broken", state["next_step"], state["metrics_lines"]) as record:
+        again = build(record)
+        again.load_state_dict(state)
+        again.run()
+    assert again.training.step_count == whole.training.step_count == 6
+    logs = [(tmp_path / run / "metrics.jsonl").read_text(encoding="utf-8") for run in ("whole", "broken")]
+    assert logs[0] == logs[1]
+    entries = [json.loads(line) for line in logs[0].splitlines()]
+    assert "strategy/gradient_norm" not in entries[1]  # while the strategy waits
+    assert entries[3]["strategy/gradient_norm"] > 0
+    genotypes = [json.loads((tmp_path / run / "genotype.json").read_text()) for run in ("whole", "broken")]
+    assert genotypes[0]["choices"] == genotypes[1]["choices"]
 
 
 def test_data_without_validation_images_is_refused() -> None:

@@ -57,10 +57,14 @@ def test_the_identity_of_a_cell_is_a_skip() -> None:
         assert seen.warning is not None
 
 
-def test_inactive_decisions_are_not_counted() -> None:
+def test_inactive_decisions_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of three layers is absent, so that nothing is decided about the third."""
+    monkeypatch.setattr("enas.collapse.SKIPS", {"absent"})
     space = SPACES["growing"]
-    seen = CollapseDetector(space).look(torch.zeros(2, len(space.decisions), dtype=torch.int64))
-    assert (seen.skip_share, seen.none_share, seen.warning) == (0.0, 0.0, None)
+    row = torch.zeros(1, len(space.decisions), dtype=torch.int64)
+    operations = [place for place, decision in enumerate(space.decisions) if decision.kind == "operation"]
+    row[0, operations[0]] = 1
+    assert CollapseDetector(space).look(row).skip_share == 0.5
 
 
 @pytest.mark.parametrize("space", [Chain(4), EnasRnn(3)], ids=["chain", "enas_rnn"])

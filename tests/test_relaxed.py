@@ -89,7 +89,7 @@ def test_it_learns(name: str) -> None:
 @relaxations
 def test_resume_in_mid_epoch_is_bit_for_bit(make: Make) -> None:
     drawn = Randomness(5, RelaxedTraining.PURPOSES, CPU)
-    run = training(make, drawn=drawn)
+    run = training(make, drawn=drawn, batch_size=10)  # three batches of validation images make an epoch
     go(run, 2)
     file = io.BytesIO()
     state = {"training": run.state_dict(), "strategy": run.strategy.state_dict(), "randomness": drawn.state_dict()}
@@ -98,7 +98,7 @@ def test_resume_in_mid_epoch_is_bit_for_bit(make: Make) -> None:
     file.seek(0)
     state = torch.load(file, weights_only=True)
     other_drawn = Randomness(99, RelaxedTraining.PURPOSES, CPU)
-    other = training(make, drawn=other_drawn, seed=2)
+    other = training(make, drawn=other_drawn, seed=2, batch_size=10)
     other.load_state_dict(state["training"])
     other.strategy.load_state_dict(state["strategy"])
     other_drawn.load_state_dict(state["randomness"])
@@ -145,6 +145,7 @@ def test_alpha_stands_still_where_it_is_not_learning(make: Make) -> None:
     for name, value in before.items():
         moved = not torch.equal(value, after[name])
         assert moved == (name not in run.strategy.learned and value.numel() > 0), name
+    assert run.strategy.alpha.grad is None  # nothing is left that a later step could add to
     assert "strategy/gradient_norm" not in run.metrics()
 
 

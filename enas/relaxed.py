@@ -123,6 +123,8 @@ class RelaxedTraining(SharedTraining):
     def _loss(self, weights: Weights, mixing: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The pure function that the strategy differentiates."""
         images, labels = batch
+        if self.strategy.exact:  # bfloat16 would round the difference away
+            images = images.to(self.data.mean.dtype)
         named: dict[str, Tensor] = {f"supernet.{name}": weight for name, weight in weights.items()}
         logits = functional_call(self._mixture, named, (images.unsqueeze(0), mixing, self.strategy.hard))
         return functional.cross_entropy(logits[0], labels)

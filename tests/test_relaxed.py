@@ -190,6 +190,21 @@ def test_a_mixture_is_one_network_however_many_children() -> None:
 
 
 @pytest.mark.parametrize("order", [1, 2])
+def test_a_finite_difference_is_not_taken_in_bfloat16(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = training(lambda space: Darts(space, order=order), data=DATA.stored_as(torch.bfloat16))
+    seen, mix = [], Supernet.mix
+
+    def watch(self: Supernet, inputs: Tensor, *rest: Any, **options: Any) -> Tensor:
+        seen.append(inputs.dtype)
+        return mix(self, inputs, *rest, **options)
+
+    monkeypatch.setattr(Supernet, "mix", watch)
+    go(run, 1)
+    # Training, validation and both sides of the difference, or validation alone; then the weights' own step.
+    assert seen == [torch.float32] * 4 + [torch.bfloat16] if order == 2 else seen == [torch.bfloat16] * 2
+
+
+@pytest.mark.parametrize("order", [1, 2])
 def test_a_step_of_darts_never_waits_for_the_device(order: Any) -> None:
     kernels.select("native", CPU)
     run = training(lambda space: Darts(space, order=order), DartsSpace(1))

@@ -38,7 +38,7 @@ class Darts(Relaxation):
         super().__init__(space, learning_rate, betas, weight_decay, initial, seed)
         if order not in (1, 2):
             raise UserError(f"strategy.order={order}: allowed are 1 and 2")
-        self.order = order
+        self.order, self.exact = order, order == 2
 
     def mixing(self, generator: torch.Generator, progress: float) -> Tensor:
         return self.alpha.softmax(dim=1)

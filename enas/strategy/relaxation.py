@@ -57,6 +57,8 @@ class Relaxation(Strategy):
     """Whether alpha learns from validation data; else from the weights' own loss, in the same backward pass."""
     hard: ClassVar[bool] = False
     """Whether a mixing is a path: of each edge one operation is run."""
+    exact: bool = False
+    """Whether losses are subtracted from one another, and have to be computed in the type of the weights."""
     partial: int = 1
     """Of the channels of an edge one in `partial` passes through its operations (Scale.partial)."""
 

@@ -19,6 +19,8 @@ class Table(Estimator):
     of another space, and where `data` is no table.
     """
 
+    weights = "none"
+
     def __init__(self, space: SearchSpace, data: Benchmark):
         check_material(space, data, "table", "estimator")
         self.data = data
@@ -29,6 +31,6 @@ class Table(Estimator):
         value = self.data.signal(choices)
         return Estimates(choices, value, torch.zeros_like(value), {"accuracy": value}, images=0, step=self.step)
 
-    def outcome(self, choices: Tensor) -> Tensor:
-        """Rows [n, D] -> float64 [n] in 0..1: what the table says in the end; never for a search to see."""
-        return self.data.outcome(choices)
+    def outcome(self, choices: Tensor) -> dict[str, Tensor]:
+        """Rows [n, D] -> float64 [n] in 0..1, by its name: what the table says of them in the end."""
+        return {self.data.outcome_label: self.data.outcome(choices)}

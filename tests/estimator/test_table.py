@@ -25,7 +25,7 @@ def test_a_row_is_worth_its_signal_whatever_is_drawn() -> None:
     assert torch.equal(found.error, torch.zeros(6, dtype=torch.float64))
     assert (found.images, found.step, found.budget) == (0, 3, 1.0)
     assert torch.equal(estimator.estimate(ROWS[2:3]).value, found.value[2:3])
-    assert torch.equal(estimator.outcome(ROWS), TABLE.outcome(ROWS))
+    assert torch.equal(estimator.outcome(ROWS)[TABLE.outcome_label], TABLE.outcome(ROWS))
     assert estimator.label == "toy signal"
 
 

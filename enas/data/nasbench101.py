@@ -47,8 +47,8 @@ def nasbench101(root: str | Path) -> Benchmark:
     """
     path = Path(expanduser(root))
     path = path / FILE if path.is_dir() else path
-    columns = _read(path)
-    edges, operations = _cells(path, columns)
+    columns = read(path)
+    edges, operations = cells(path, columns)
     keys, order = number_cells(edges, operations).sort()
     if bool((keys[1:] == keys[:-1]).any()):
         raise UserError(f"data.root={path}: a cell stands in it more than once")
@@ -70,7 +70,7 @@ def nasbench101(root: str | Path) -> Benchmark:
     )
 
 
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+def read(path: Path) -> dict[str, NDArray[np.generic]]:
     """The four columns."""
     try:
         stream = path.open("rb")
@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     return columns
 
 
-def _cells(path: Path, columns: dict[str, NDArray[np.generic]]) -> tuple[Tensor, Tensor]:
+def cells(path: Path, columns: dict[str, NDArray[np.generic]]) -> tuple[Tensor, Tensor]:
     """Matrices int64 [N] of seven vertices, the last the output, and operations int64 [N, 5], 0 for no vertex."""
     sizes, bits, operations = (
         torch.from_numpy(columns[name].astype(np.int64)) for name in ("n_vertices", "adj_bits", "ops")

@@ -22,7 +22,7 @@ FIRST = tuple(vertex * (vertex - 1) // 2 for vertex in range(VERTICES))
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 """The official names."""
 CONVOLUTION_3, CONVOLUTION_1, MAX_POOL_3 = range(3)
-CHUNK = 16384
+CHUNK = 4096
 """Rows that are renumbered at once: each takes 120 numbers."""
 
 
@@ -130,17 +130,17 @@ def renumber(edges: Tensor, operations: Tensor) -> tuple[Tensor, Tensor]:
 def _smallest(edges: Tensor, operations: Tensor) -> Tensor:
     """Matrices [n] and operations [n, 5] -> the smallest number over all orders of the inner vertices."""
     moved_edges, moved_operations = (table.to(edges.device) for table in _orders())
-    parts = [moved_edges[place][(edges >> 7 * place) & 127] for place in range(3)]
+    parts = [moved_edges[place].index_select(0, (edges >> 7 * place) & 127) for place in range(3)]
     labels = (operations * 3 ** torch.arange(INNER, device=edges.device)).sum(dim=1)
-    codes: Tensor = (parts[0] | parts[1] | parts[2]) * 3**INNER + moved_operations[labels]
-    return codes.amin(dim=1)
+    codes = (parts[0] | parts[1] | parts[2]) * 3**INNER + moved_operations.index_select(0, labels)
+    return codes.amin(dim=1).long()
 
 
 @cache
 def _orders() -> tuple[Tensor, Tensor]:
     """What each of the 120 orders of the inner vertices makes of seven bits of a matrix, and of five operations.
 
-    int64 [3, 128, 120] and [243, 120]. An edge that would lead backwards sets bit 21, which makes the number a large
+    int32 [3, 128, 120] and [243, 120]. An edge that would lead backwards sets bit 21, which makes the number a large
     one: the order the cell stands in leads no edge backwards, so that the smallest number never has it.
     """
     orders = [(0, *order, OUTPUT) for order in permutations(range(1, OUTPUT))]
@@ -155,4 +155,4 @@ def _orders() -> tuple[Tensor, Tensor]:
         sevens[bit // 7] |= present[:, bit % 7, None] * edges[bit]
     places = torch.tensor([order[1:OUTPUT] for order in orders]) - 1
     digits = torch.arange(3**INNER)[:, None] // 3 ** torch.arange(INNER) % 3
-    return sevens, (digits[:, None, :] * 3**places).sum(dim=2)
+    return sevens.int(), (digits[:, None, :] * 3**places).sum(dim=2).int()

@@ -32,16 +32,20 @@ class Archive:
         if estimates.step == 0:
             self._told.append(estimates)
 
+    def full(self) -> Estimates | None:
+        """All full estimates, in the order they were made; None where there is none."""
+        full = [estimates for estimates in self._told if estimates.budget == 1]
+        return Estimates.joined(full) if full else None
+
     def best(self, count: int, canonical: Callable[[Tensor], Tensor]) -> Estimates | None:
-        """At most `count` full estimates of different functions, best first; None where nothing was estimated fully.
+        """At most `count` full estimates of different functions, best first; None where there is none.
 
         Of equal values the first that was made.
         """
-        full = [estimates for estimates in self._told if estimates.budget == 1]
-        if not full:
+        full = self.full()
+        if full is None:
             return None
-        joined = Estimates.joined(full)
-        found = joined.top(len(joined)).distinct(canonical)
+        found = full.top(len(full)).distinct(canonical)
         return found.select(torch.arange(min(count, len(found)), device=found.choices.device))
 
     def state_dict(self) -> dict[str, Any]:

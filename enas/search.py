@@ -152,9 +152,9 @@ class Search:
         return self.watched
 
     def _finish(self) -> Comparison:
-        """Derive candidates; treat random rows in exactly the same way; write what was found."""
+        """Derive candidates (all rows where estimates stay true), treat random rows alike, write what was found."""
         fresh, plan = self.randomness.fresh, self.plan
-        ours = self._derived(plan.candidates, fresh("derived"), fresh("final images"))
+        ours = self.archive.full() or self._derived(plan.candidates, fresh("derived"), fresh("final images"))
         rows = self.proposals.make(self.space.random, plan.chances(self.archive.spent), fresh("baseline"))
         theirs = self._estimate(rows, fresh("final images"))
         comparison = compare(ours, theirs, plan.rescored, self.space, self.estimator)

@@ -68,7 +68,7 @@ def rank(config: DictConfig) -> float:
     state = load_checkpoint(folder / "checkpoint.pt", device)
     if "training" not in state:
         raise UserError(f"search={folder}: no search left its checkpoint there; give the run directory of a search")
-    data = machine.load_data(config, device)
+    data = machine.load_examples(config, device)
     check_material(space, data)
     if scale_for(data, scale.layers, scale.filters) != scale:
         raise UserError(f"data: the search in {folder} had images and classes of another shape, {scale}")

@@ -24,6 +24,7 @@ from enas.space.nasbench101_cell import (
     make_legal,
     prune,
     renumber,
+    used_vertices,
 )
 from enas.space.nasbench101_network import STACKS, ModuleNetwork, divide
 from enas.space.stacking import halve
@@ -162,12 +163,15 @@ class NasBench101(SearchSpace):
         return {"vertices": vertices, "output": inputs[OUTPUT], "counted": counted}
 
     def text(self, row: Sequence[int]) -> str:
-        inputs = self._inputs(row)
+        inputs, used = self._inputs(row), int(used_vertices(self.matrices(torch.tensor([list(row)])))[0])
         lines = [
             f"{NAMES[vertex]} = {OPERATIONS[row[len(EDGES) + vertex - 1]]}({' + '.join(inputs[vertex])})"
+            + ("" if used >> vertex & 1 else ", does not count")
             for vertex in range(1, OUTPUT)
         ]
-        return "\n".join([*lines, f"output = concat({', '.join(inputs[OUTPUT])})"])
+        inner = [name for name in inputs[OUTPUT] if name != NAMES[0]]
+        terms = [f"concat({', '.join(inner)})"] * bool(inner) + [NAMES[0]] * (NAMES[0] in inputs[OUTPUT])
+        return "\n".join([*lines, f"output = {' + '.join(terms)}"])
 
     def _inputs(self, row: Sequence[int]) -> list[list[str]]:
         """What each vertex reads, by name, whether it counts or not."""
@@ -186,8 +190,8 @@ class NasBench101(SearchSpace):
             ]
             for vertex in range(1, OUTPUT)
         }
-        note = "A vertex adds what it reads. What is on no way from input to output is left out."
-        combine = "concat, to which the input is added" if NAMES[0] in inputs[OUTPUT] else "concat"
+        note = "A vertex adds what it reads; what is on no way from input to output gives nothing."
+        combine = "concat + input" if NAMES[0] in inputs[OUTPUT] else "concat"
         return {"cell": Drawing("cell", note, {NAMES[0]: "previous cell"}, nodes, inputs[OUTPUT], combine)}
 
     def cost(self, choices: Tensor, scale: Scale) -> Cost:

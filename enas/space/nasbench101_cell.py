@@ -132,8 +132,9 @@ def _smallest(edges: Tensor, operations: Tensor) -> Tensor:
     moved_edges, moved_operations = (table.to(edges.device) for table in _orders())
     parts = [moved_edges[place].index_select(0, (edges >> 7 * place) & 127) for place in range(3)]
     labels = (operations * 3 ** torch.arange(INNER, device=edges.device)).sum(dim=1)
-    codes = (parts[0] | parts[1] | parts[2]) * 3**INNER + moved_operations.index_select(0, labels)
-    return codes.amin(dim=1).long()
+    codes: Tensor = (parts[0] | parts[1] | parts[2]) * 3**INNER + moved_operations.index_select(0, labels)
+    smallest: Tensor = codes.amin(dim=1)
+    return smallest.long()
 
 
 @cache

@@ -100,8 +100,11 @@ def roots(tmp_path_factory: pytest.TempPathFactory, images: Path, arrays: Path) 
     table = tmp_path_factory.mktemp("table")
     accuracies = {name: rows.sum(axis=1) / 1.0 for name in ("val12_cifar10", "test200_cifar10")}
     np.savez(table / "nasbench201.npz", ops=rows, **accuracies)  # type: ignore[arg-type]
+    cell = {"n_vertices": np.array([2], np.uint8), "adj_bits": np.ones(1, np.uint32)}
+    unread = {"ops": np.full((1, 5), 255, np.uint8), "test_acc108": np.full(1, 0.8, np.float32)}
+    np.savez(table / "nasbench101.npz", **cell, **unread)  # type: ignore[arg-type]
     known = {"cifar10": folder, "cifar100": folder, "folder": images, "npz": arrays, "text": text}
-    return {**known, "nasbench201": table}
+    return {**known, "nasbench101": table, "nasbench201": table}
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +156,7 @@ def test_every_data_set_can_be_chosen(name: str, roots: dict[str, Path]) -> None
         config = composed(verb, f"data={name}", *given_for(verb, roots, name))
         assert config.data["_target_"] == f"enas.data.{name}"
     data = instantiate(config.data)
-    assert isinstance(data, {"text": Text, "nasbench201": Benchmark}.get(name, DataSet))
+    assert isinstance(data, {"text": Text, "nasbench101": Benchmark, "nasbench201": Benchmark}.get(name, DataSet))
     assert data.name.startswith(name)
     assert isinstance(data, Benchmark) or min(len(data.train), len(data.valid), len(data.test)) > 0
 
@@ -189,13 +192,13 @@ def test_every_choice_of_a_search_can_be_built(group: str, option: str, roots: d
             f"enas-search: {group}={option}: not for enas-search, which takes "
         )
         return
-    if option == "table":
-        given = ("space=nasbench201", "data=nasbench201", *given_for("search", roots, "nasbench201"))
-        config = composed("search", "estimator=table", *given)
-        table = instantiate(config.estimator, _partial_=True)(
-            space=instantiate(config.space), data=instantiate(config.data)
-        )
-        assert isinstance(table, Table)
+    if option in ("table", "nasbench101"):
+        benchmark = option if group == "space" else "nasbench201"
+        given = ("estimator=table", f"data={benchmark}", *given_for("search", roots, benchmark))
+        config = composed("search", f"space={benchmark}", *given)
+        space, data = instantiate(config.space), instantiate(config.data)
+        assert type(space) is SPACES[benchmark]
+        assert isinstance(instantiate(config.estimator, _partial_=True)(space=space, data=data), Table)
         return
     size = [key for key in SIZE if not (group == "space" and key.startswith("space."))]
     if "language" in option or option == "enas_rnn":

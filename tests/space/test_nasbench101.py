@@ -207,6 +207,9 @@ def test_a_cell_is_described_as_the_official_api_takes_it() -> None:
     described = SPACE.describe(row)
     assert described["counted"] == {"matrix": INCEPTION, "operations": ["input", C1, C3, C3, C3, MP, "output"]}
     assert described["vertices"][3] == {"name": "vertex4", "operation": C3, "inputs": ["vertex3"]}
+    loose = SPACE.text(row_of([[0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]], [C3, C1])).splitlines()
+    assert loose[1] == "vertex2 = conv1x1-bn-relu(vertex1), does not count"
+    assert loose[5] == "output = input"
     assert SPACE.text(row).splitlines()[3:] == [
         "vertex4 = conv3x3-bn-relu(vertex3)",
         "vertex5 = maxpool3x3(input)",

@@ -56,6 +56,7 @@ class Search:
         self.rows = torch.empty(0, len(space.decisions), dtype=torch.int64, device=randomness.device)
         self.told: list[dict[str, Tensor]] = []
         self.archive, self.proposals = Archive(), Proposals(space, limits, training.phases)
+        strategy.accept = self.proposals.accept
         self.seconds = 0.0
         self.watched: Estimates | None = None
 

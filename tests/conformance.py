@@ -29,7 +29,7 @@ from enas.space import (
     Scale,
     SearchSpace,
 )
-from enas.strategy import Random, Reinforce, Sampler
+from enas.strategy import AntColony, Evolution, HierarchicalEvolution, LocalSearch, Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
 
@@ -177,6 +177,10 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         entropy_weight=0.01,
         seed=1,
     ),
+    "evolution": lambda space: Evolution(space, population=5, sample=2),
+    "hierarchical_evolution": lambda space: HierarchicalEvolution(space, initial=6, mutations=3, memory=9),
+    "local_search": lambda space: LocalSearch(space, memory=6),
+    "ant_colony": lambda space: AntColony(space, ants=3, memory=6),
 }
 
 SCALE = Scale(layers=1, filters=4, height=16, width=16, channels=3, classes=4)

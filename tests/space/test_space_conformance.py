@@ -169,6 +169,22 @@ def test_mutation_reaches_every_neighbour_and_needs_two_alternatives(space: Sear
 
 
 @all_spaces
+def test_neighbours_are_the_rows_one_decision_away(space: SearchSpace) -> None:
+    for row in space.random(3, generator()):
+        expected = set[tuple[int, ...]]()
+        for place in space.active(row[None])[0].nonzero().flatten().tolist():
+            for alternative in range(len(space.decisions[place].alternatives)):
+                changed = row[None].clone()
+                changed[0, place] = alternative
+                repaired = space.repair(changed)
+                if bool(space.legal(repaired)[0]) and not torch.equal(repaired[0], row):
+                    expected.add(tuple(repaired[0].tolist()))
+        neighbours = space.neighbours(row[None])
+        assert len(neighbours) == len(expected) > 0
+        assert {tuple(neighbour) for neighbour in neighbours.tolist()} == expected
+
+
+@all_spaces
 def test_canonical_rows_are_legal_and_canonical(space: SearchSpace) -> None:
     canonical = space.canonical(space.random(ROWS, generator()))
     assert space.legal(canonical).all()

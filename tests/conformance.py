@@ -20,6 +20,7 @@ from enas.space import (
     EnasMicro,
     EnasRnn,
     Hierarchical,
+    NasBench101,
     NasBench201,
     NasNet,
     Network,
@@ -149,7 +150,7 @@ CELL_SPACES: Mapping[str, SearchSpace] = {
 }
 """Spaces with networks that share weights."""
 
-SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True)}
+SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True), "nasbench101": NasBench101()}
 """Spaces whose tensor shapes depend on the row: each row is trained from scratch."""
 
 SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, **SCRATCH_SPACES, "growing": Growing()}

@@ -168,7 +168,10 @@ class SearchSpace(ABC):
     conditional: ClassVar[bool] = False
     """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
     constrained: ClassVar[bool] = False
-    """Whether a row within the alternatives, repaired, may still be illegal, so that sampled rows have to be tested."""
+    """Whether a row whose decisions were drawn one by one may be illegal though inactive ones are 0.
+
+    The search then tests sampled rows; `repair` may still make one of them legal.
+    """
     own_layers: int | None = None
     """The layers of each of its networks where their number belongs to the row; None where any number may be asked."""
     decisions: tuple[Decision, ...]

@@ -19,6 +19,7 @@ from enas.space import (
     EnasMicro,
     EnasRnn,
     Hierarchical,
+    NasBench101,
     NasBench201,
     NasNet,
     Network,
@@ -28,7 +29,20 @@ from enas.space import (
     SearchSpace,
 )
 from enas.space import Darts as DartsSpace
-from enas.strategy import Darts, Gdas, PcDarts, Random, Reinforce, Relaxation, Sampler, Snas
+from enas.strategy import (
+    AntColony,
+    Darts,
+    Evolution,
+    Gdas,
+    HierarchicalEvolution,
+    LocalSearch,
+    PcDarts,
+    Random,
+    Reinforce,
+    Relaxation,
+    Sampler,
+    Snas,
+)
 from enas.supernet import Supernet
 
 
@@ -149,7 +163,7 @@ CELL_SPACES: Mapping[str, SearchSpace] = {
 }
 """Spaces with networks that share weights."""
 
-SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True)}
+SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True), "nasbench101": NasBench101()}
 """Spaces whose tensor shapes depend on the row: each row is trained from scratch."""
 
 SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, **SCRATCH_SPACES, "growing": Growing()}
@@ -176,6 +190,10 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         entropy_weight=0.01,
         seed=1,
     ),
+    "evolution": lambda space: Evolution(space, population=5, sample=2),
+    "hierarchical_evolution": lambda space: HierarchicalEvolution(space, initial=6, mutations=3, memory=9),
+    "local_search": lambda space: LocalSearch(space, memory=6),
+    "ant_colony": lambda space: AntColony(space, ants=3, memory=6),
 }
 
 RELAXATIONS: Mapping[str, Callable[[SearchSpace], Relaxation]] = {

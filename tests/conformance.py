@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from enas.data import Augmentation, DataSet, Split, Text, assemble
-from enas.estimator import Estimator, Language, Shared
+from enas.estimator import Cached, Estimator, Language, Scratch, Shared, ZeroCost
+from enas.language import FinalLanguageTraining
 from enas.space import (
     Amoeba,
     Chain,
@@ -27,7 +29,7 @@ from enas.space import (
     Scale,
     SearchSpace,
 )
-from enas.strategy import Random, Reinforce, Sampler
+from enas.strategy import Random, Reinforce, Sampler, SuccessiveHalving
 from enas.supernet import Supernet
 
 
@@ -175,6 +177,7 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         entropy_weight=0.01,
         seed=1,
     ),
+    "successive_halving": lambda space: SuccessiveHalving(space, width=5, eta=2, rungs=3),
 }
 
 SCALE = Scale(layers=1, filters=4, height=16, width=16, channels=3, classes=4)
@@ -192,7 +195,13 @@ ESTIMATORS: Mapping[str, Callable[[Supernet, DataSet], Estimator]] = {
     "shared-reestimated": lambda supernet, data: Shared(
         supernet, data, "loss", batch_size=16, images=16, children=5, statistics="reestimated"
     ),
+    "cached": lambda supernet, data: Cached(Shared(supernet, data, batch_size=16, images=16, children=4)),
+    "scratch": lambda supernet, data: Scratch(
+        supernet.space, supernet.scale, replace(data, train=data.train[torch.arange(16)]), epochs=1, batch_size=16
+    ),
+    "zero_cost": lambda supernet, data: ZeroCost(supernet.space, supernet.scale, data, batch_size=8),
 }
+"""Estimators on images; those that need no supernet take its space and its scale."""
 
 
 def toy_data(images: int = 90, scale: Scale = SCALE, augmentation: Augmentation | None = None) -> DataSet:
@@ -238,5 +247,14 @@ def toy_text(length: int = 600, scale: Scale = TEXT_SCALE) -> Text:
 TEXT_ESTIMATORS: Mapping[str, Callable[[Supernet, Text], Estimator]] = {
     "language": lambda supernet, text: Language(supernet, text, batch_size=5, length=4, children=4),
     "language-loss": lambda supernet, text: Language(supernet, text, "loss", batch_size=3, length=5, windows=2),
+    "scratch": lambda supernet, text: Scratch(
+        supernet.space,
+        supernet.scale,
+        text,
+        "loss",
+        epochs=1,
+        batch_size=5,
+        train=partial(FinalLanguageTraining, steps=1),
+    ),
 }
 """Estimators on text."""

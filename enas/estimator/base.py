@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from enas.architecture import Estimates
+from enas.errors import UserError
 
 Objective = Literal["accuracy", "loss"]
+LABELS: Mapping[Objective, str] = {"accuracy": "accuracy", "loss": "minus loss"}
+"""What the values are called in reports."""
 
 
 class Estimator(ABC):
@@ -22,8 +26,16 @@ class Estimator(ABC):
 
     label: str
     """What the values are called in reports."""
-    divisible: ClassVar[bool] = False
+    divisible: bool = False
     """Whether less than a full estimate can be had for less work."""
+    shares: bool = True
+    """Whether values come from shared weights, so that they belong to one `step`."""
+    draws: bool = True
+    """Whether a generator draws the data; without, the generator changes nothing."""
+
+    def key(self, choices: Tensor) -> Tensor:
+        """int64 [n, D]: rows of equal keys have equal values. Rows that share weights are known by themselves alone."""
+        return choices
 
     @abstractmethod
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
@@ -31,6 +43,14 @@ class Estimator(ABC):
 
         `budget` is the share of a full estimate that each row is worth, above 0; less than 1 only where `divisible`.
         """
+
+
+def check_objective(objective: str) -> Objective:
+    """The objective; raises UserError where images have none of this name."""
+    for known in LABELS:
+        if objective == known:
+            return known
+    raise UserError(f"objective={objective}: allowed are accuracy and loss")
 
 
 class Scores:

@@ -3,5 +3,6 @@
 from enas.strategy.base import Sampler, Strategy, propose
 from enas.strategy.random import Random
 from enas.strategy.reinforce import Reinforce
+from enas.strategy.successive_halving import SuccessiveHalving
 
-__all__ = ["Random", "Reinforce", "Sampler", "Strategy", "propose"]
+__all__ = ["Random", "Reinforce", "Sampler", "Strategy", "SuccessiveHalving", "propose"]

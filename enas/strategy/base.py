@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,9 @@ class Strategy(ABC):
 
 class Sampler(Strategy):
     """Chooses the next rows. `tell` and `refresh` are the only methods that change it."""
+
+    divides: ClassVar[bool] = False
+    """Whether its `budget` is ever below 1, so that it needs an estimator that is `divisible`."""
 
     @property
     def budget(self) -> float:

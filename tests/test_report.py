@@ -13,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from conformance import generator
 from enas.architecture import Estimates
+from enas.comparison import Comparison, Contender
 from enas.record import Record
-from enas.report import Comparison, Contender, SearchReport
+from enas.report import SearchReport
 from enas.space import Chain, EnasMicro, Scale, load_genotype
 from enas.supernet import Child, load_child
 

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from conformance import toy_data
 from enas.architecture import Estimates
+from enas.comparison import Comparison
 from enas.data import Augmentation
 from enas.errors import UserError
 from enas.estimator import Shared
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
 from enas.record import Record, load_checkpoint
-from enas.report import Comparison, SearchReport
+from enas.report import SearchReport
 from enas.schedule import Cosine
 from enas.search import Search
 from enas.space import EnasMicro, Scale, load_genotype

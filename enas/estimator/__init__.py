@@ -5,6 +5,7 @@ from enas.estimator.cache import Cached
 from enas.estimator.language import Language
 from enas.estimator.scratch import Scratch
 from enas.estimator.shared import Shared
+from enas.estimator.table import Table
 from enas.estimator.zero_cost import ZeroCost
 
-__all__ = ["Cached", "Estimator", "Language", "Objective", "Scores", "Scratch", "Shared", "ZeroCost"]
+__all__ = ["Cached", "Estimator", "Language", "Objective", "Scores", "Scratch", "Shared", "Table", "ZeroCost"]

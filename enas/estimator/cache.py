@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from enas.architecture import Estimates
-from enas.estimator.base import Estimator, concatenate
+from enas.estimator.base import Estimator
 
 Key = tuple[int, ...]
 
@@ -28,7 +28,7 @@ class Cached(Estimator):
     def __init__(self, estimator: Estimator):
         self.estimator = estimator
         self.label, self.divisible = estimator.label, estimator.divisible
-        self.shares, self.draws = estimator.shares, estimator.draws
+        self.weights, self.draws = estimator.weights, estimator.draws
         self.saved = 0
         self._known: dict[float, Estimates] = {}  # by budget; their rows are keys
         self._places: dict[float, dict[Key, int]] = {}
@@ -39,7 +39,7 @@ class Cached(Estimator):
 
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
         self.estimator.step = self.step
-        if self.shares and self.step != self._known_step:
+        if self.weights == "shared" and self.step != self._known_step:
             self._known, self._places, self._known_step = {}, {}, self.step
         kept = generator is None or not self.draws
         keys = self.key(choices)
@@ -53,13 +53,16 @@ class Cached(Estimator):
         if new or not known:
             first = torch.tensor(list(new.values()), dtype=torch.int64, device=choices.device)
             found = self.estimator.estimate(choices[first], generator, budget)
-            known = [concatenate([*known, replace(found, choices=keys[first])])]
+            known = [Estimates.joined([*known, replace(found, choices=keys[first])])]
             places |= {name: place for place, name in enumerate(new, len(places))}
         if kept:
             self._known[budget] = known[0]
         self.saved += len(names) - len(new)
         order = torch.tensor([places[name] for name in names], dtype=torch.int64, device=choices.device)
         return replace(known[0].select(order), choices=choices, step=self.step)
+
+    def outcome(self, choices: Tensor) -> dict[str, Tensor]:
+        return self.estimator.outcome(choices)
 
     def state_dict(self) -> dict[str, Any]:
         known = [
@@ -73,9 +76,15 @@ class Cached(Estimator):
             }
             for budget, entries in self._known.items()
         ]
-        return {"known": known, "step": self._known_step, "saved": self.saved}
+        return {
+            "known": known,
+            "step": self._known_step,
+            "saved": self.saved,
+            "estimator": self.estimator.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.estimator.load_state_dict(state["estimator"])
         self._known, self._places = {}, {}
         self._known_step, self.saved = state["step"], state["saved"]
         for entry in state["known"]:

@@ -13,7 +13,7 @@ from enas.alone import StandAloneTraining
 from enas.architecture import Estimates
 from enas.data import DataSet, Text, columns
 from enas.errors import DivergedError, UserError
-from enas.estimator.base import LABELS, Estimator, Objective, Scores, check_objective, concatenate, score_sums
+from enas.estimator.base import LABELS, Estimator, Objective, Scores, check_objective, score_sums
 from enas.estimator.language import TEXT_LABELS, TextObjective, check_text_objective, word_estimates
 from enas.final import FinalTraining
 from enas.language import FinalLanguageTraining
@@ -47,8 +47,8 @@ class Scratch(Estimator):
     training, and where space, data and recipe are not of one kind.
     """
 
+    weights = "own"
     divisible = True
-    shares = False
     draws = False
 
     def __init__(
@@ -93,7 +93,7 @@ class Scratch(Estimator):
             raise ValueError(f"budget={budget}: it has to be above 0 and at most 1")
         epochs = max(1, int(self.epochs * budget + 0.5))
         pairs = zip(torch.split(choices, 1), torch.split(self.key(choices), 1), strict=True)
-        return concatenate([self._one(row, key, epochs, budget) for row, key in pairs])
+        return Estimates.joined([self._one(row, key, epochs, budget) for row, key in pairs])
 
     def _training(self, key: Tensor, epochs: int) -> StandAloneTraining:
         """A training of the canonical row [1, D] that has not begun."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from enas import kernels
 from enas.architecture import Estimates
-from enas.data import DataSet, Text
+from enas.data import Benchmark, DataSet, Text
 from enas.errors import UserError
 from enas.estimator import proxies
 from enas.estimator.base import Estimator
@@ -37,17 +37,17 @@ class ZeroCost(Estimator):
     batch_size  training images, the same ones for all rows and calls, not augmented
     seed        of weights and images
 
-    Raises UserError for a value out of range, and for text, of which only `parameters` can be told.
+    Raises UserError for a value out of range, and for data without images, where only `parameters` can be told.
     """
 
-    shares = False
+    weights = "none"
     draws = False
 
     def __init__(
         self,
         space: SearchSpace,
         scale: Scale,
-        data: DataSet | Text,
+        data: DataSet | Text | Benchmark,
         proxy: Proxy = "naswot",
         batch_size: int = 128,
         seed: int = 0,
@@ -63,7 +63,7 @@ class ZeroCost(Estimator):
         if proxy != "parameters":
             if not isinstance(data, DataSet):
                 raise UserError(
-                    f"estimator.proxy={proxy}: it looks at images, and the {data.name} data is text; "
+                    f"estimator.proxy={proxy}: it looks at images, and the {data.name} data has none; "
                     "allowed is parameters"
                 )
             order = torch.randperm(

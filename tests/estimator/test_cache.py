@@ -10,6 +10,7 @@ from torch import Tensor
 
 from conformance import ESTIMATORS, SCALE, TEXT_ESTIMATORS, TEXT_SCALE, generator, toy_data, toy_text
 from enas.architecture import Estimates
+from enas.comparison import Basis
 from enas.estimator import Cached, Estimator
 from enas.space import EnasMicro, EnasRnn, NasBench201, SearchSpace
 from enas.supernet import Supernet
@@ -23,19 +24,19 @@ class Counting(Estimator):
 
     label = "made up"
 
-    def __init__(self, shares: bool = True, draws: bool = True, space: SearchSpace = SPACE):
-        self.shares, self.draws, self.divisible, self._space = shares, draws, True, space
+    def __init__(self, weights: Basis = "shared", draws: bool = True, space: SearchSpace = SPACE):
+        self.weights, self.draws, self.divisible, self._space = weights, draws, True, space
         self.asked: list[Tensor] = []
 
     def key(self, choices: Tensor) -> Tensor:
-        return choices if self.shares else self._space.canonical(choices)
+        return choices if self.weights == "shared" else self._space.canonical(choices)
 
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
         self.asked.append(choices)
         value = torch.sin(self.key(choices).double() @ torch.arange(1.0, choices.shape[1] + 1).double()) * budget
         if generator is not None and self.draws:
             value = value + torch.rand((), generator=generator)
-        if self.shares:
+        if self.weights == "shared":
             value = value + self.step
         return Estimates(choices, value, value.abs() / 10, {"loss": -value}, 7, self.step, budget)
 
@@ -121,7 +122,7 @@ def test_moved_weights_are_other_weights() -> None:
 def test_a_row_trained_for_itself_is_known_at_every_step_and_by_its_function() -> None:
     space = NasBench201()
     rows = torch.tensor([[1, 0, 0, 2, 0, 0], [1, 3, 0, 2, 0, 0]])  # the second has an edge into nowhere more
-    inner = Counting(shares=False, space=space)
+    inner = Counting("own", space=space)
     cached = Cached(inner)
     cached.estimate(rows[:1])
     cached.step = 9
@@ -132,12 +133,12 @@ def test_a_row_trained_for_itself_is_known_at_every_step_and_by_its_function() -
     assert found.step == 9
 
 
-@pytest.mark.parametrize("shares", [True, False])
-def test_a_resumed_run_estimates_nothing_again(shares: bool) -> None:
-    cached = Cached(Counting(shares))
+@pytest.mark.parametrize("weights", ["shared", "own"])
+def test_a_resumed_run_estimates_nothing_again(weights: Basis) -> None:
+    cached = Cached(Counting(weights))
     cached.step = 4
     expected = [cached.estimate(ROWS), cached.estimate(ROWS[:2], None, 0.5)]
-    inner = Counting(shares)
+    inner = Counting(weights)
     resumed = Cached(inner)
     resumed.load_state_dict(stored(cached.state_dict()))
     resumed.step = 4

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from conformance import CELL_SPACES, SCRATCH_SPACES, TEXT_SCALE, generator, scale_of, toy_data, toy_text
+from conformance import CELL_SPACES, SCRATCH_SPACES, TEXT_SCALE, generator, scale_of, toy_data, toy_table, toy_text
 from enas import kernels
 from enas.data import cifar10
 from enas.errors import UserError
@@ -94,11 +94,16 @@ def test_parameters_are_those_of_the_network() -> None:
         assert value == sum(parameter.numel() for parameter in child.parameters())
 
 
-def test_of_text_only_the_parameters_can_be_told() -> None:
+def test_without_images_only_the_parameters_can_be_told() -> None:
     space, text = EnasRnn(2), toy_text()
     assert (ZeroCost(space, TEXT_SCALE, text, "parameters").estimate(space.random(2, generator())).value > 0).all()
-    with pytest.raises(UserError, match=r"^estimator\.proxy=naswot: it looks at images, and the toy data is text"):
+    with pytest.raises(UserError, match=r"^estimator\.proxy=naswot: it looks at images, and the toy data has none"):
         ZeroCost(space, TEXT_SCALE, text, "naswot")
+    table = toy_table()
+    rows = NasBench201().random(2, generator())
+    assert (ZeroCost(NasBench201(), table.scale, table, "parameters").estimate(rows).value > 0).all()
+    with pytest.raises(UserError, match=r"^estimator\.proxy=synflow: it looks at images, and the toy table data"):
+        ZeroCost(NasBench201(), table.scale, table, "synflow")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conformance import TEXT_SCALE, toy_text
+from conformance import STRATEGIES, TEXT_SCALE, toy_text
+from enas.architecture import Estimates
 from enas.data import DataSet, npz
 from enas.estimator import Language, Shared
 from enas.final import FinalTraining
@@ -197,16 +198,27 @@ def run_dirs(
     return [searched, skipping, trained, ranked, searched_text, trained_text]
 
 
-def test_every_tag_has_exactly_one_line(run_dirs: list[Path]) -> None:
-    for run_dir in run_dirs:
-        for kind, tags in read(run_dir).items():
+@pytest.fixture(scope="module")
+def told() -> Written:
+    """What all strategies say when they are told something."""
+    space, tags = EnasMacro(3), set[str]()
+    for make in STRATEGIES.values():
+        strategy = make(space)
+        rows = strategy.ask(4, seeded(0, "rows"))
+        tags |= strategy.tell(Estimates(rows, torch.rand(4), torch.zeros(4))).keys()
+    return {"scalars": tags, "images": set(), "tensors": set()}
+
+
+def test_every_tag_has_exactly_one_line(run_dirs: list[Path], told: Written) -> None:
+    for written in [*map(read, run_dirs), told]:
+        for kind, tags in written.items():
             for tag in tags:
                 lines = [line.tag for line in documented() if line.kind == kind and line.pattern.fullmatch(tag)]
                 assert len(lines) == 1, f"{tag} ({kind}) has the lines {lines}"
 
 
-def test_every_line_is_about_a_tag_that_is_written(run_dirs: list[Path]) -> None:
-    written = [read(run_dir) for run_dir in run_dirs]
+def test_every_line_is_about_a_tag_that_is_written(run_dirs: list[Path], told: Written) -> None:
+    written = [*map(read, run_dirs), told]
     for line in documented():
         tags = {tag for tags in written for tag in tags[line.kind]}
         assert any(line.pattern.fullmatch(tag) for tag in tags), f"no run writes {line.tag} ({line.kind})"

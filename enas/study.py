@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,10 @@ class Summary(NamedTuple):
     p: float | None
     overhead: float
     seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """For JSON, which has no NaN."""
+        return {name: None if value != value else value for name, value in self._asdict().items()}
 
 
 def summarise(tracks: Mapping[str, Sequence[Track]]) -> list[Summary]:

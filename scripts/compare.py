@@ -87,7 +87,7 @@ def gather(run_dir: Path) -> None:
         figure = draw_curves(ordered, spent, "best row so far, by its estimate", measure)
         save_svg(figure, run_dir / "curves.svg")
         figure.savefig(run_dir / "curves.png")
-    entries = [summary._asdict() for summary in summaries]
+    entries = [summary.document() for summary in summaries]
     (run_dir / "table.md").write_text(text + "\n", encoding="utf-8")
     write_json(run_dir / "comparison.json", {"measure": measure, "strategies": entries})
     print(f"{text}\nwritten to {run_dir}")

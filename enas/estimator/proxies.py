@@ -93,7 +93,7 @@ def jacobian_covariance(network: nn.Module, images: Tensor) -> Tensor:
     network that is cut through, has no correlation: it counts as equal to all others, which is the worst.
     """
     inputs = images.detach().clone().requires_grad_()
-    [gradient] = torch.autograd.grad(network(inputs).sum(), inputs)
+    [gradient] = torch.autograd.grad(network(inputs).sum(), inputs, materialize_grads=True)
     rows = gradient.flatten(1).double()
     rows = rows - rows.mean(dim=1, keepdim=True)
     length = rows.norm(dim=1, keepdim=True)

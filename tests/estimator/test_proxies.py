@@ -97,6 +97,7 @@ APART = -2 * (math.log(1 + RIDGE) + 1 / (1 + RIDGE))
         (lambda x: x.flatten(1) @ torch.tensor([1.0, 2.0, 3.0, 5.0]), ALIKE),  # the gradient is the same everywhere
         (lambda x: x.square().sum(dim=(1, 2, 3)) / 2, APART),  # it is the image, and these images are orthogonal
         (lambda x: 0 * x.sum(dim=(1, 2, 3)), ALIKE),  # it is 0: nothing is told apart
+        (lambda x: torch.ones(len(x), requires_grad=True), ALIKE),  # the images are not even looked at
     ],
 )
 def test_gradients_are_correlated(function: Callable[[Tensor], Tensor], score: float) -> None:

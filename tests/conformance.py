@@ -22,6 +22,7 @@ from enas.space import (
     EnasMicro,
     EnasRnn,
     Hierarchical,
+    NasBench101,
     NasBench201,
     NasNet,
     Network,
@@ -30,7 +31,16 @@ from enas.space import (
     Scale,
     SearchSpace,
 )
-from enas.strategy import Random, Reinforce, Sampler, SuccessiveHalving
+from enas.strategy import (
+    AntColony,
+    Evolution,
+    HierarchicalEvolution,
+    LocalSearch,
+    Random,
+    Reinforce,
+    Sampler,
+    SuccessiveHalving,
+)
 from enas.supernet import Supernet
 
 
@@ -151,7 +161,7 @@ CELL_SPACES: Mapping[str, SearchSpace] = {
 }
 """Spaces with networks that share weights."""
 
-SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True)}
+SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True), "nasbench101": NasBench101()}
 """Spaces whose tensor shapes depend on the row: each row is trained from scratch."""
 
 SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, **SCRATCH_SPACES, "growing": Growing()}
@@ -178,6 +188,10 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         entropy_weight=0.01,
         seed=1,
     ),
+    "evolution": lambda space: Evolution(space, population=5, sample=2),
+    "hierarchical_evolution": lambda space: HierarchicalEvolution(space, initial=6, mutations=3, memory=9),
+    "local_search": lambda space: LocalSearch(space, memory=6),
+    "ant_colony": lambda space: AntColony(space, ants=3, memory=6),
     "successive_halving": lambda space: SuccessiveHalving(space, width=5, eta=2, rungs=3),
 }
 

@@ -57,6 +57,10 @@ class Estimator(ABC):
         """Take up what `state_dict` gave."""
 
 
+class OneShotEstimator(Estimator):
+    """Scores children with the weights of a supernet: what enas-rank can judge."""
+
+
 def check_objective(objective: str) -> Objective:
     """The objective; raises UserError where images have none of this name."""
     for known in LABELS:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from enas.architecture import Estimates
 from enas.data import Text, columns
 from enas.errors import UserError
-from enas.estimator.base import Estimator
+from enas.estimator.base import OneShotEstimator
 from enas.graph import Captured, wanted
 from enas.language.recipe import bounded
 from enas.material import check_material
@@ -33,7 +33,7 @@ def check_text_objective(objective: str) -> TextObjective:
     raise UserError(f"objective={objective}: on text allowed are perplexity and loss")
 
 
-class Language(Estimator):
+class Language(OneShotEstimator):
     """Scores children on validation text with shared weights; all rows of a call on the same words, from zero states.
 
     Where not all text is used, `windows` consecutive windows from a random place are, the state carried from one to

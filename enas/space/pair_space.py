@@ -17,6 +17,7 @@ from torch import Tensor
 from enas.draw import Drawing, Part
 from enas.errors import UserError
 from enas.space.base import Cost, Resident, Scale, SearchSpace
+from enas.space.mutation import stepwise
 from enas.space.operations import pointwise_cost
 from enas.space.pair_cell import CONCAT, ROUTES, KeptPairs, nodes_of, unread
 from enas.space.pair_network import PairNetwork
@@ -208,6 +209,18 @@ class PairSpace(SearchSpace):
             together = None if fixed is None else [slot - 2 for slot in fixed]
             cells.append(smallest_order(pairs[:, place], len(self.operations), together, self._simplified))
         return self.choices_of(torch.stack(cells, dim=1))
+
+    def picked(self) -> Tensor:
+        """As published (Real et al. 2019): the cell, then what a node reads or what it does, the node, the side.
+
+        How a node joins its sides counts as a third thing that it does.
+        """
+        steps: list[tuple[str, ...] | None] = []
+        for decision in self.decisions:
+            cell, node, *element = decision.name.split("/")
+            what = "reads" if element[-1] in ("source", "sources") else "does"
+            steps.append((cell, what, node, element[0]) if len(decision.alternatives) > 1 else None)
+        return stepwise(steps)
 
     def _simplified(self, source: Tensor, operation: Tensor) -> Tensor:
         """Sources [n, nodes, 2] with those that make no difference set to the least that they may be."""

@@ -65,6 +65,11 @@ class Sampler(Strategy):
         """The share, above 0 and at most 1, of a full estimate that the rows asked for now are worth."""
         return 1.0
 
+    @property
+    def wanted(self) -> int | None:
+        """How many rows, 1 or more, it has use for now: what is asked for beyond is wasted; None: any number."""
+        return None
+
     @abstractmethod
     def tell(self, estimates: Estimates) -> dict[str, Tensor]:
         """Learn from estimated rows; returns scalar metrics as device tensors, by tag."""

@@ -24,8 +24,8 @@ class SuccessiveHalving(Sampler):
 
     The first rung takes all rows that are told at its budget until they are at least `width`; asked rows are random.
     Of n rows of a rung the best n // eta, one for each function, go on, and of the last rung none: then a new bracket
-    begins. In a later rung `ask` gives its rows that are not told yet, best first; where more are asked for, random
-    ones follow. What is told at another budget, or of rows that the rung does not wait for, is remembered for `derive`
+    begins. In a later rung `ask` gives its rows that are not told yet, best first; where more are asked for, the same
+    come again. What is told at another budget, or of rows that the rung does not wait for, is remembered for `derive`
     and moves no rung.
 
     width   rows of a first rung
@@ -58,13 +58,17 @@ class SuccessiveHalving(Sampler):
     def budget(self) -> float:
         return self._budget(self.rung)
 
+    @property
+    def wanted(self) -> int:
+        return self.width - len(self._members) if self.rung == 0 else len(self._waiting)
+
     def _budget(self, rung: int) -> float:
         return float(self.eta) ** (rung + 1 - self.rungs)
 
     def ask(self, count: int, generator: torch.Generator) -> Tensor:
-        left = self._waiting[:count].clone()
-        missing = count - len(left)
-        return torch.cat([left, self.space.random(missing, generator)]) if missing else left
+        if self.rung == 0:
+            return self.space.random(count, generator)
+        return self._waiting[torch.arange(count, device=self._waiting.device) % len(self._waiting)]
 
     def tell(self, estimates: Estimates) -> dict[str, Tensor]:
         spent = sum(self._budget(rung) <= estimates.budget * (1 + 1e-9) for rung in range(self.rungs))

@@ -70,17 +70,38 @@ def test_more_rows_than_wanted_make_a_wider_bracket() -> None:
     assert torch.equal(strategy.ask(6, generator()), best(rows, 6))
 
 
-def test_more_rows_than_a_rung_has_are_filled_up_at_random_and_move_nothing() -> None:
-    strategy = built()
-    strategy.tell(told(distinct(9), strategy.budget))
-    asked = strategy.ask(10, generator(1))
-    assert torch.equal(asked[:3], strategy.ask(3, generator(2)))
-    assert torch.equal(asked[3:], SPACE.random(7, generator(1)))
-    strategy.tell(told(asked[3:], strategy.budget, torch.full((7,), 99.0).double()))
+def test_where_a_rung_has_fewer_rows_than_are_asked_for_they_come_again() -> None:
+    strategy, rows = built(), distinct(9)
+    strategy.tell(told(rows, strategy.budget))
+    asked = strategy.ask(7, generator(1))
+    three = best(rows, 3)
+    assert torch.equal(asked, three[[0, 1, 2, 0, 1, 2, 0]])
+    strategy.tell(told(asked[2:], strategy.budget, torch.tensor([1.0, 2, 3, 4, 5]).double()))
+    assert strategy.rung == 2
+    assert torch.equal(strategy.ask(1, generator()), three[1:2])  # of each the first value counts: 2, 3, 1
+
+
+def test_rows_that_a_rung_does_not_wait_for_move_nothing() -> None:
+    strategy, rows = built(), distinct(12)
+    strategy.tell(told(rows[:9], strategy.budget))
+    waiting = strategy.ask(3, generator())
+    strategy.tell(told(rows[9:], strategy.budget, torch.full((3,), 99.0).double()))
     assert strategy.rung == 1
-    assert torch.equal(strategy.ask(3, generator()), asked[:3])
-    strategy.tell(told(asked[:3], strategy.budget))
-    assert torch.equal(strategy.ask(1, generator()), best(asked[:3], 1))
+    assert torch.equal(strategy.ask(3, generator()), waiting)
+    strategy.tell(told(waiting, strategy.budget))
+    assert torch.equal(strategy.ask(1, generator()), best(waiting, 1))
+
+
+def test_it_says_how_many_rows_it_has_use_for() -> None:
+    strategy, rows = built(), distinct(9)
+    wanted = []
+    for count in (4, 5, 2, 1, 1):
+        wanted.append(strategy.wanted)
+        asked = rows[:count] if strategy.rung == 0 else strategy.ask(count, generator())
+        rows = rows[count:]
+        strategy.tell(told(asked, strategy.budget))
+    assert wanted == [9, 5, 3, 1, 1]
+    assert strategy.wanted == 9
 
 
 def test_what_is_told_at_another_budget_moves_no_rung() -> None:
@@ -119,9 +140,7 @@ def test_equal_functions_go_on_once() -> None:
     strategy.tell(told(row.expand(9, -1), strategy.budget))
     for rung in (1, 2, 0):
         assert strategy.rung == rung
-        asked = strategy.ask(2, generator(1))
-        assert torch.equal(asked[:1], row) == (rung > 0)
-        assert not torch.equal(asked[1:], row)
+        assert torch.equal(strategy.ask(1, generator(1)), row) == (rung > 0)
         strategy.tell(told(row, strategy.budget))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from enas.errors import UserError
+from enas.errors import DivergedError, UserError
 
 
 class Descent:
@@ -106,9 +106,9 @@ class Descent:
         return moved, rate * (1 + momentum) if group["nesterov"] else rate
 
     def check(self, epoch: int) -> None:
-        """Raise UserError if a loss or a gradient of `epoch`, counted from 1, or before was not finite."""
+        """Raise DivergedError if a loss or a gradient of `epoch`, counted from 1, or before was not finite."""
         if not bool(self.finite):
-            raise UserError(
+            raise DivergedError(
                 f"the loss became NaN or infinite in epoch {epoch}; the last checkpoint is good: start again with a "
                 "lower train.rate.maximum or with train.clip set"
             )

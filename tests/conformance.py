@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from enas.data import Augmentation, Benchmark, DataSet, Split, Text, assemble
 from enas.data.nasbench201 import number
-from enas.estimator import Estimator, Language, Shared
+from enas.estimator import Cached, Estimator, Language, Scratch, Shared, ZeroCost
+from enas.language import FinalLanguageTraining
 from enas.space import (
     Amoeba,
     Chain,
@@ -42,6 +44,7 @@ from enas.strategy import (
     Relaxation,
     Sampler,
     Snas,
+    SuccessiveHalving,
 )
 from enas.supernet import Supernet
 
@@ -194,6 +197,7 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
     "hierarchical_evolution": lambda space: HierarchicalEvolution(space, initial=6, mutations=3, memory=9),
     "local_search": lambda space: LocalSearch(space, memory=6),
     "ant_colony": lambda space: AntColony(space, ants=3, memory=6),
+    "successive_halving": lambda space: SuccessiveHalving(space, width=5, eta=2, rungs=3),
 }
 
 RELAXATIONS: Mapping[str, Callable[[SearchSpace], Relaxation]] = {
@@ -220,7 +224,13 @@ ESTIMATORS: Mapping[str, Callable[[Supernet, DataSet], Estimator]] = {
     "shared-reestimated": lambda supernet, data: Shared(
         supernet, data, "loss", batch_size=16, images=16, children=5, statistics="reestimated"
     ),
+    "cached": lambda supernet, data: Cached(Shared(supernet, data, batch_size=16, images=16, children=4)),
+    "scratch": lambda supernet, data: Scratch(
+        supernet.space, supernet.scale, replace(data, train=data.train[torch.arange(16)]), epochs=1, batch_size=16
+    ),
+    "zero_cost": lambda supernet, data: ZeroCost(supernet.space, supernet.scale, data, batch_size=8),
 }
+"""Estimators on images; those that need no supernet take its space and its scale."""
 
 
 def toy_data(images: int = 90, scale: Scale = SCALE, augmentation: Augmentation | None = None) -> DataSet:
@@ -287,5 +297,14 @@ def toy_table() -> Benchmark:
 TEXT_ESTIMATORS: Mapping[str, Callable[[Supernet, Text], Estimator]] = {
     "language": lambda supernet, text: Language(supernet, text, batch_size=5, length=4, children=4),
     "language-loss": lambda supernet, text: Language(supernet, text, "loss", batch_size=3, length=5, windows=2),
+    "scratch": lambda supernet, text: Scratch(
+        supernet.space,
+        supernet.scale,
+        text,
+        "loss",
+        epochs=1,
+        batch_size=5,
+        train=partial(FinalLanguageTraining, steps=1),
+    ),
 }
 """Estimators on text."""

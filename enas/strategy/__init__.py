@@ -12,6 +12,7 @@ from enas.strategy.random import Random
 from enas.strategy.reinforce import Reinforce
 from enas.strategy.relaxation import Relaxation
 from enas.strategy.snas import Snas
+from enas.strategy.successive_halving import SuccessiveHalving
 
 __all__ = [
     "AntColony",
@@ -27,5 +28,6 @@ __all__ = [
     "Sampler",
     "Snas",
     "Strategy",
+    "SuccessiveHalving",
     "propose",
 ]

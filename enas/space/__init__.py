@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,26 @@ from enas.space.enas_macro import EnasMacro
 from enas.space.enas_micro import EnasMicro
 from enas.space.enas_rnn import EnasRnn
 from enas.space.hierarchical import Hierarchical
+from enas.space.nasbench101 import NasBench101
 from enas.space.nasbench201 import NasBench201
 from enas.space.nasnet import Amoeba, NasNet, Pnas
 from enas.space.relaxable import Edge, RelaxableNetwork, RelaxableSpace
 
 SPACES: dict[str, type[SearchSpace]] = {
     space.name: space
-    for space in (EnasMicro, EnasMacro, EnasRnn, NasBench201, NasNet, Amoeba, Pnas, Darts, Chain, Hierarchical)
+    for space in (
+        EnasMicro,
+        EnasMacro,
+        EnasRnn,
+        NasBench101,
+        NasBench201,
+        NasNet,
+        Amoeba,
+        Pnas,
+        Darts,
+        Chain,
+        Hierarchical,
+    )
 }
 _BUILT_IN = frozenset(SPACES)
 
@@ -66,10 +79,11 @@ def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
         return space.describe(architecture.choices)
 
     genotype = read_genotype(path, describe)
-    scale, sizes = genotype.cost.get("scale"), {entry.name for entry in fields(Scale)}
+    scale = genotype.cost.get("scale")
+    sizes = {entry.name for entry in fields(Scale) if entry.default is MISSING}
     if (
         not isinstance(scale, dict)
-        or scale.keys() != sizes
+        or scale.keys() - {"partial"} != sizes
         or not all(type(size) is int and size > 0 for size in scale.values())
     ):
         raise UserError(f"genotype={path}: cost.scale has to hold whole numbers above 0 for {', '.join(sorted(sizes))}")
@@ -89,6 +103,7 @@ __all__ = [
     "EnasRnn",
     "Hierarchical",
     "Material",
+    "NasBench101",
     "NasBench201",
     "NasNet",
     "Network",

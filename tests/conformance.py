@@ -27,7 +27,7 @@ from enas.space import (
     Scale,
     SearchSpace,
 )
-from enas.strategy import Random, Reinforce, Sampler
+from enas.strategy import Ppo, ProgressiveSearch, Random, Reinforce, Sampler
 from enas.supernet import Supernet
 
 
@@ -174,6 +174,13 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         prior={"*/source": [0.1, -0.1]} if isinstance(space, EnasMicro) and space.nodes == 1 else {},
         entropy_weight=0.01,
         seed=1,
+    ),
+    "ppo": lambda space: Ppo(space, hidden=8, minibatch=3, passes=2),
+    "pnas-mlp": lambda space: ProgressiveSearch(
+        space, beam=6, expansions=30, members=2, embedding=4, hidden=4, steps=2
+    ),
+    "pnas-lstm": lambda space: ProgressiveSearch(
+        space, beam=6, expansions=20, surrogate="lstm", members=2, embedding=4, hidden=4, steps=1, memory=9
     ),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from enas.alone import StandAloneTraining
+from enas.comparison import Comparison
 from enas.data import DataSet, Text
 from enas.estimator import Estimator, Language, Shared
 from enas.final import FinalTraining
@@ -17,7 +18,7 @@ from enas.plan import Limits, Plan
 from enas.precision import select as select_precision
 from enas.randomness import Randomness, seeded
 from enas.record import Record, manifest
-from enas.report import Comparison, SearchReport
+from enas.report import SearchReport
 from enas.search import Search
 from enas.space import EnasMicro, EnasRnn, Scale, SearchSpace, load_genotype
 from enas.strategy import Reinforce, Sampler

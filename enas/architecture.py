@@ -65,6 +65,17 @@ class Estimates:
     def __len__(self) -> int:
         return self.choices.shape[0]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Estimates]) -> Estimates:
+        """The entries of all `parts`, of which there is one at least; all were made alike."""
+        return replace(
+            parts[0],
+            choices=torch.cat([part.choices for part in parts]),
+            value=torch.cat([part.value for part in parts]),
+            error=torch.cat([part.error for part in parts]),
+            metrics={name: torch.cat([part.metrics[name] for part in parts]) for name in parts[0].metrics},
+        )
+
     def select(self, index: Tensor) -> Estimates:
         """The entries at `index` [k], in that order."""
         return replace(

@@ -22,7 +22,7 @@ class Phases:
 
     def __init__(self, device: torch.device):
         self._on_cuda = device.type == "cuda"
-        self._device = device
+        self.device = device
         self._marks: list[tuple[str, float | torch.cuda.Event]] = []
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._region: record_function | None = None
@@ -40,7 +40,7 @@ class Phases:
             self._marks = [(name, now)]
         elif not torch.cuda.is_current_stream_capturing():
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record(torch.cuda.current_stream(self._device))
+            event.record(torch.cuda.current_stream(self.device))
             self._marks.append((name, event))
 
     def shares(self) -> dict[str, float]:

@@ -22,7 +22,9 @@ class Plan:
     children          who picks the children that train the weights: the strategy, or uniform chance (the strategy then
                       learns over a supernet as single-path one-shot does), or chance first and the strategy after it
     uniform_epochs    how long chance comes first in uniform_then_strategy; the strategy is not updated meanwhile
-    candidates        rows derived at the end, and random rows in the baseline
+    candidates        rows derived at the end
+    baseline          random rows beside them; None: as many as derived, or, where estimates need no shared weights, as
+                      many as the search has estimated
     rescored          the best of them that are estimated again on all validation images
     watched           rows derived and estimated after each epoch, to see progress
     time_budget       seconds after which no new epoch starts; None for no limit
@@ -36,6 +38,7 @@ class Plan:
     children: Literal["strategy", "uniform", "uniform_then_strategy"] = "strategy"
     uniform_epochs: int = 0
     candidates: int = 50
+    baseline: int | None = None
     rescored: int = 10
     watched: int = 10
     time_budget: float | None = None
@@ -58,6 +61,10 @@ class Plan:
     def chance_picks(self, epoch: int) -> bool:
         """Whether chance picks the children of `epoch`, counted from 0."""
         return self.children == "uniform" or self.waits(epoch)
+
+    def chances(self, spent: float) -> int:
+        """Random rows of the baseline, where so many estimates that stay true were spent."""
+        return self.baseline or round(spent) or self.candidates
 
     def waits(self, epoch: int) -> bool:
         """Whether the strategy is not updated in `epoch`."""

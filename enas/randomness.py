@@ -25,6 +25,10 @@ class Randomness:
     def __getitem__(self, purpose: str) -> torch.Generator:
         return self._generators[purpose]
 
+    def fresh(self, purpose: str) -> torch.Generator:
+        """A generator that begins anew, for what shall be drawn alike each time; its state is nobody's to keep."""
+        return seeded(self.seed, purpose, self.device)
+
     def state_dict(self) -> dict[str, Tensor]:
         return {purpose: generator.get_state() for purpose, generator in self._generators.items()}
 

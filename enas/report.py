@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from enas.architecture import Estimates, Genotype
+from enas.comparison import BASES, Basis, Comparison
 from enas.draw import draw_graph, plot_comparison, save_svg
 from enas.record import Record
 from enas.space import Scale, SearchSpace
@@ -21,107 +21,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Contender:
-    """`sampled`: all its candidates on the same images; `rescored`: the best of them on all validation images."""
+class Report(ABC):
+    """What a search tells while it runs."""
 
-    sampled: Estimates
-    rescored: Estimates
-
-    def summary(self) -> dict[str, Any]:
-        value = self.sampled.value
-        return {
-            "candidates": len(self.sampled),
-            "images": self.sampled.images,
-            "mean": float(value.mean()),
-            "std": float(value.std(unbiased=False)),
-            "best": float(value.max()),
-            "rescored": len(self.rescored),
-            "rescored_images": self.rescored.images,
-            "rescored_best": float(self.rescored.value[0]),
-            "rescored_error": float(self.rescored.error[0]),
-        }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The search's candidates against as many random rows: same weights, same images, same treatment."""
-
-    search: Contender
-    random: Contender
+    objective: str
+    """The name of what is maximised."""
+    draw_every: int
+    """Epochs between two calls of `draw`."""
 
     @property
-    def best(self) -> Estimates:
-        """The search's best row, on all validation images: one entry."""
-        return self.search.rescored.top(1)
+    @abstractmethod
+    def lines(self) -> int:
+        """How many entries of the log are written; a checkpoint holds the number."""
 
-    def margins(self) -> dict[str, float]:
-        """By how much the search beats chance, and the standard errors of both differences (images, candidates)."""
-        ours, theirs = self.search, self.random
-        spread = [side.sampled.value.var(unbiased=False) / len(side.sampled) for side in (ours, theirs)]
-        return {
-            "mean_margin": float(ours.sampled.value.mean() - theirs.sampled.value.mean()),
-            "mean_margin_error": math.sqrt(float(spread[0] + spread[1])),
-            "best_margin": float(ours.rescored.value[0] - theirs.rescored.value[0]),
-            "best_margin_error": math.hypot(float(ours.rescored.error[0]), float(theirs.rescored.error[0])),
-        }
+    @abstractmethod
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Keep the state of the search as its last checkpoint."""
 
-    def verdict(self) -> str:
-        """What the margin of the best allows to say, at two standard errors."""
-        margin = self.margins()
-        if abs(margin["best_margin"]) <= 2 * margin["best_margin_error"]:
-            return "is not distinguishable from"
-        return "beats" if margin["best_margin"] > 0 else "is beaten by"
-
-    def text(self, objective: str, unit: str = "images") -> str:
-        """The comparison for a terminal; `unit` is what the validation data consists of."""
-        lines = [f"{objective} on validation {unit}, with shared weights:"]
-        for name, side in (("search", self.search), ("random", self.random)):
-            own = side.summary()
-            lines.append(
-                f"  {name}: {own['candidates']} candidates, mean {own['mean']:.4f}, std {own['std']:.4f}, best "
-                f"{own['best']:.4f} ({own['images']} {unit}); best of {own['rescored']} estimated again "
-                f"{own['rescored_best']:.4f} +- {own['rescored_error']:.4f} ({own['rescored_images']} {unit})"
-            )
-        margin = self.margins()
-        lines.append(
-            f"  the search {self.verdict()} its random baseline: best {margin['best_margin']:+.4f} +- "
-            f"{margin['best_margin_error']:.4f}, mean {margin['mean_margin']:+.4f} +- {margin['mean_margin_error']:.4f}"
-        )
-        return "\n".join(lines)
-
-
-class SearchReport:
-    """Writes one search into its run directory.
-
-    scale      the size at which the cost in genotype.json is counted: the supernet's
-    manifest   what run.json says of the run's origin; results are added at the end
-    objective  the name of what is maximised
-    unit       what the data consists of
-    """
-
-    def __init__(
-        self,
-        record: Record,
-        space: SearchSpace,
-        scale: Scale,
-        manifest: Mapping[str, Any],
-        objective: str,
-        draw_every: int = 10,
-        unit: str = "images",
-    ):
-        self.record, self.space, self.scale = record, space, scale
-        self.manifest, self.objective, self.draw_every = dict(manifest), objective, draw_every
-        self.unit = unit
-
-    def start(self, documents: Mapping[str, Any] | None = None) -> None:
-        """Say that the run began; `documents` are files that belong to the data, by name."""
-        self.record.write_documents(documents or {})
-        self.record.write_json("run.json", {**self.manifest, "finished": False})
-
+    @abstractmethod
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        self.record.scalars(values, step)
+        """Log `values` by tag."""
 
+    @abstractmethod
+    def told(self, estimates: Estimates) -> None:
+        """The strategy is being told `estimates`."""
+
+    @abstractmethod
     def epoch(
         self,
         values: Mapping[str, float],
@@ -137,6 +62,71 @@ class SearchReport:
         watched  candidates derived now, estimated on the same images after every epoch
         opened   many rows [n, D] the strategy asks for now, to see its choice of operations
         """
+
+    @abstractmethod
+    def draw(self, row: list[int], title: str, step: int) -> None:
+        """Show a row."""
+
+    @abstractmethod
+    def best_so_far(self, estimates: Estimates, step: int) -> None:
+        """Write what is known of a search that was stopped early."""
+
+    @abstractmethod
+    def finish(self, comparison: Comparison, child: Child | None, seconds: float, step: int) -> None:
+        """Write everything that a finished search leaves behind; `child` where its weights were trained."""
+
+
+class SearchReport(Report):
+    """Writes one search into its run directory.
+
+    scale      the size at which the cost in genotype.json is counted: the supernet's
+    manifest   what run.json says of the run's origin; results are added at the end
+    objective  the name of what is maximised
+    unit       what the data consists of
+    basis      whose weights the estimates come from
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        space: SearchSpace,
+        scale: Scale,
+        manifest: Mapping[str, Any],
+        objective: str,
+        draw_every: int = 10,
+        unit: str = "images",
+        basis: Basis = "shared",
+    ):
+        self.record, self.space, self.scale = record, space, scale
+        self.manifest, self.objective, self.draw_every = dict(manifest), objective, draw_every
+        self.unit, self.basis = unit, basis
+
+    def start(self, documents: Mapping[str, Any] | None = None) -> None:
+        """Say that the run began; `documents` are files that belong to the data, by name."""
+        self.record.write_documents(documents or {})
+        self.record.write_json("run.json", {**self.manifest, "finished": False})
+
+    @property
+    def lines(self) -> int:
+        return self.record.metrics_lines
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        self.record.save_checkpoint(state)
+
+    def told(self, estimates: Estimates) -> None:
+        pass  # an epoch's mean is logged at its end
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        self.record.scalars(values, step)
+
+    def epoch(
+        self,
+        values: Mapping[str, float],
+        told: Sequence[Mapping[str, Tensor]],
+        watched: Estimates,
+        opened: Tensor,
+        step: int,
+    ) -> None:
         means = {
             tag: float(torch.stack([update[tag] for update in told]).mean()) for update in told[:1] for tag in update
         }
@@ -159,22 +149,20 @@ class SearchReport:
         return {tag: sum(values) / len(values) for tag, values in shares.items()}
 
     def draw(self, row: list[int], title: str, step: int) -> None:
-        """Show the cells of a row in TensorBoard."""
         for cell, figure in self._figures(row, title):
             self.record.figure(f"cell/{cell}", figure, step)
 
     def best_so_far(self, estimates: Estimates, step: int) -> None:
-        """Write genotype.json and leaderboard.json of a search that was stopped early."""
         self._genotype(estimates.top(1), {"interrupted_at_step": step}).write(self.record.run_dir / "genotype.json")
         self.record.write_json("leaderboard.json", [*_entries(estimates.top(len(estimates)), "search")])
 
-    def finish(self, comparison: Comparison, child: Child, seconds: float, step: int) -> None:
-        """Write everything that a finished search leaves behind."""
+    def finish(self, comparison: Comparison, child: Child | None, seconds: float, step: int) -> None:
         best, margins = comparison.best, comparison.margins()
         search, random = comparison.search.summary(), comparison.random.summary()
         genotype = self._genotype(best, {"random_baseline": random, **margins})
         genotype.write(self.record.run_dir / "genotype.json")
-        save_child(child, self.record.run_dir / "child.pt")
+        if child is not None:
+            save_child(child, self.record.run_dir / "child.pt")
         entries = [
             *_entries(comparison.search.rescored, "search"),
             *_entries(comparison.random.rescored, "random"),
@@ -186,10 +174,12 @@ class SearchReport:
         figure = plot_comparison(
             comparison.search.sampled.value.tolist(),
             comparison.random.sampled.value.tolist(),
-            f"{self.objective}, shared weights",
+            f"{self.objective}, {BASES[self.basis]}",
         )
         self.record.figure("baseline/distribution", figure, step)
-        self.record.text("baseline/summary", comparison.text(self.objective, self.unit).replace("\n", "  \n"), step)
+        self.record.text(
+            "baseline/summary", comparison.text(self.objective, self.unit, self.basis).replace("\n", "  \n"), step
+        )
         flat = {f"baseline/search_{key}": search[key] for key in ("mean", "std", "best", "rescored_best")}
         flat |= {f"baseline/random_{key}": random[key] for key in ("mean", "std", "best", "rescored_best")}
         self.record.scalars({**flat, **{f"baseline/{key}": value for key, value in margins.items()}}, step)
@@ -199,11 +189,12 @@ class SearchReport:
             "search": search,
             "random_baseline": random,
             **margins,
+            **({"outcome": dict(comparison.outcome)} if comparison.outcome else {}),
         }
         self.record.write_json("run.json", {**self.manifest, **result})
 
     def _genotype(self, best: Estimates, provenance: Mapping[str, Any]) -> Genotype:
-        estimate = {"objective": self.objective, "weights": "shared", "split": "valid", **best.entry(0)}
+        estimate = {"objective": self.objective, "weights": self.basis, "split": "valid", **best.entry(0)}
         choices = estimate.pop("choices")
         kept = ("command", "date", "seed", "versions")
         origin: dict[str, Any] = {key: value for key, value in self.manifest.items() if key in kept}
@@ -214,7 +205,7 @@ class SearchReport:
             yield name, draw_graph(drawing, title)
 
     def _title(self, best: Estimates) -> str:
-        return f"{self.objective} {float(best.value[0]):.4f} +- {float(best.error[0]):.4f} with shared weights"
+        return f"{self.objective} {float(best.value[0]):.4f} +- {float(best.error[0]):.4f} {BASES[self.basis]}"
 
 
 def _entries(estimates: Estimates, origin: str) -> Iterator[dict[str, Any]]:

@@ -62,6 +62,13 @@ class Arguments:
         except HydraException as error:
             raise UserError(f"{error}") from error
 
+    def spread(self, run_dir: Path, jobs: int) -> "Arguments":
+        """The same as a sweep into `run_dir`, each of its jobs in `jobs` parts, as many of them at a time."""
+        added = [f"run_dir={quoted(str(run_dir))}", f"part=range(0,{jobs})"]
+        if jobs > 1:
+            added += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
+        return replace(self, overrides=(*self.overrides, *added), multirun=True)
+
     def for_hydra(self, verb: Verb) -> list[str]:
         """The arguments for `hydra.main`, without the program's name."""
         parsed = parse(self.overrides)
@@ -103,13 +110,14 @@ def read(verb: Verb, argv: Sequence[str]) -> Arguments:
     flags = parser.parse_intermixed_args(list(argv))
     if flags.resolve and flags.cfg is None:
         raise UserError("--resolve belongs to --cfg job, which shows the configuration and runs nothing")
-    overrides = [_checked(_path_quoted(item, verb.paths), flags.multirun) for item in flags.overrides]
+    multirun = flags.multirun or verb.gather is not None
+    overrides = [_checked(_path_quoted(item, verb.paths), multirun) for item in flags.overrides]
     if flags.config_dir is not None:
         folder = absolute(flags.config_dir)
         if not folder.is_dir():
             raise UserError(f"--config-dir {flags.config_dir}: there is no such folder")
         overrides.insert(0, f"hydra.searchpath=[{quoted(f'file://{folder}')}]")
-    return Arguments(tuple(overrides), flags.help, flags.multirun, flags.cfg, flags.resolve)
+    return Arguments(tuple(overrides), flags.help, multirun, flags.cfg, flags.resolve)
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

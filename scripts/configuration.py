@@ -86,7 +86,11 @@ def run(verb: Verb) -> None:
                     print(help.text(verb, config, choices))
                     return
                 _check_jobs(verb, given.jobs(), saved)
+                if verb.gather is not None:
+                    given = _spread(verb, given)
         _start(verb, given, saved)
+        if verb.gather is not None and (folder := given.value("run_dir")) is not None and given.show_config is None:
+            verb.gather(Path(folder))
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -99,6 +103,17 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def overrides() -> list[str]:
     """The running task's overrides, as run.json holds them under "overrides" for `resume`."""
     return [str(item).removeprefix("++") for item in HydraConfig.get().overrides.task]
+
+
+def _spread(verb: Verb, given: arguments.Arguments) -> arguments.Arguments:
+    """The command line of a sweep whose jobs are gathered, over as many processes as `jobs` says."""
+    config = _prepared(verb, _composed(verb, given.jobs()[0])[0], None)
+    folder = Path(config.run_dir)
+    if config.jobs < 1:
+        raise UserError(f"jobs={config.jobs}: allowed is 1 or more")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"run_dir={folder} already holds files and is never overwritten: give another run_dir")
+    return given.spread(folder, config.jobs)
 
 
 def _start(verb: Verb, given: arguments.Arguments, saved: resume.SavedRun | None) -> None:

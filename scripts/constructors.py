@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
 from enas.errors import UserError
@@ -35,6 +35,13 @@ def check(config: DictConfig) -> None:
         for name, value in node.items():
             if name not in _INSTRUCTIONS:
                 _check_value(f"{path}.{name}", str(name), value, parameters, target)
+
+
+def build(node: DictConfig, **offered: Any) -> Any:
+    """Call the constructor of a checked node with its values and with what it takes of `offered`."""
+    parameters = inspect.signature(get_object(node["_target_"])).parameters
+    taken = {name: value for name, value in offered.items() if name in parameters}
+    return instantiate(node, _partial_=True, _convert_="all")(**taken)
 
 
 def hint(name: str, known: Iterable[str]) -> str:

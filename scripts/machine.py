@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from enas import kernels
 from enas.allocator import keep_memory
-from enas.data import DataSet, Text
+from enas.data import Benchmark, DataSet, Text
 from enas.errors import UserError
 from enas.kernels import native
 from enas.precision import STORAGE
@@ -49,10 +49,18 @@ def prepare(config: DictConfig) -> torch.device:
     return device
 
 
-def load_data(config: DictConfig, device: torch.device) -> DataSet | Text:
-    """The data set that the configuration names, on `device`, its batches in the precision's type of storage."""
-    data: DataSet | Text = instantiate(config.data)
+def load_data(config: DictConfig, device: torch.device) -> DataSet | Text | Benchmark:
+    """The data set or table that the configuration names, on `device`, its batches in the precision's storage type."""
+    data: DataSet | Text | Benchmark = instantiate(config.data)
     return data.to(device).stored_as(STORAGE[config.precision.value])
+
+
+def load_examples(config: DictConfig, device: torch.device) -> DataSet | Text:
+    """The same where something is trained. Raises UserError for a table of results."""
+    data = load_data(config, device)
+    if isinstance(data, Benchmark):
+        raise UserError(f"data: {data.name} is a table of results, nothing can be trained on it; take images or text")
+    return data
 
 
 def origin(config: DictConfig, device: torch.device) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from omegaconf import MISSING, DictConfig
 from enas.alone import StandAloneTraining
 from enas.api import scale_for
 from enas.data import DataSet, Text
+from enas.data.nasbench201 import look_up
 from enas.draw import plot_scatter
 from enas.errors import UserError
 from enas.estimator import Estimator
 from enas.estimator.rank import Correlation, kendall, spearman
-from enas.estimator.table import AccuracyTable
 from enas.material import check_material
 from enas.randomness import seeded
 from enas.record import Record, load_checkpoint
@@ -68,7 +68,7 @@ def rank(config: DictConfig) -> float:
     state = load_checkpoint(folder / "checkpoint.pt", device)
     if "training" not in state:
         raise UserError(f"search={folder}: no search left its checkpoint there; give the run directory of a search")
-    data = machine.load_data(config, device)
+    data = machine.load_examples(config, device)
     check_material(space, data)
     if scale_for(data, scale.layers, scale.filters) != scale:
         raise UserError(f"data: the search in {folder} had images and classes of another shape, {scale}")
@@ -83,7 +83,7 @@ def rank(config: DictConfig) -> float:
     if config.table is None:
         alone_by = _train(config, space, scale, data, rows.tolist())
     else:
-        accuracies = AccuracyTable(Path(config.table)).accuracies(space, rows, config.column)
+        accuracies = look_up(Path(config.table), space, rows, config.column)
         alone_by = _look_up(accuracies.tolist(), config.column)
 
     run_dir, origin = Path(config.run_dir), machine.origin(config, device)

@@ -61,7 +61,7 @@ def train(config: DictConfig) -> float:
     """Train the found and the random networks one after the other; return what the found one's test counts."""
     device = machine.prepare(config)
     genotype, space = load_genotype(Path(config.genotype))
-    data = machine.load_data(config, device)
+    data = machine.load_examples(config, device)
     space = restack(space, config.network.stacking)
     check_material(space, data)
     searched = genotype.cost["scale"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig
@@ -46,6 +47,8 @@ class Verb:
             `strategy.temperature`: Hydra takes `strategy.temperature.operation=5` only when told to add it.
         resume_free: keys that a resumed run may change freely, beside `run_dir`.
         resume_growing: number keys that a resumed run may only raise.
+        gather: for a command that always is a sweep, over processes: called with the sweep's folder once all its jobs
+            have ended. Its schema has the keys `jobs`, how many at a time, and `part`, which of as many parts a job is.
         config_module: the package that holds the primary config and the groups.
     """
 
@@ -59,6 +62,7 @@ class Verb:
     mappings: tuple[str, ...] = ()
     resume_free: tuple[str, ...] = ()
     resume_growing: tuple[str, ...] = ()
+    gather: Callable[[Path], None] | None = None
     config_module: str = "enas.conf"
 
     @property

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enas.data import Augmentation, DataSet, Split, Text, assemble
+from enas.data import Augmentation, Benchmark, DataSet, Split, Text, assemble
+from enas.data.nasbench201 import number
 from enas.estimator import Estimator, Language, Shared
 from enas.space import (
     Amoeba,
@@ -240,6 +241,27 @@ def toy_text(length: int = 600, scale: Scale = TEXT_SCALE) -> Text:
     tokens = steps.cumsum(0) % scale.classes
     classes = tuple(f"word{place}" for place in range(scale.classes))
     return Text("toy", tokens[:400], tokens[400:500], tokens[500:], classes)
+
+
+def toy_table() -> Benchmark:
+    """A made-up table of all rows of nasbench201, in which operations of a higher place are better on every edge.
+
+    The outcome weighs later edges more than the signal does.
+    """
+    codes = torch.arange(5**6)
+    rows = torch.stack([codes // 5**place % 5 for place in range(6)], dim=1).double()
+    return Benchmark(
+        name="toy table",
+        space="nasbench201",
+        scale=Scale(1, 4, 16, 16, 3, 4),
+        key=number,
+        keys=codes,
+        signals=rows.sum(dim=1) / 24,
+        outcomes=(rows * torch.arange(1, 7)).sum(dim=1) / 84,
+        costs=None,
+        signal_label="toy signal",
+        outcome_label="toy outcome",
+    )
 
 
 TEXT_ESTIMATORS: Mapping[str, Callable[[Supernet, Text], Estimator]] = {

@@ -1,7 +1,6 @@
 """What a search says of itself: the comparison with chance, in numbers and words, and everything it leaves behind."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from conformance import generator
 from enas.architecture import Estimates
+from enas.comparison import Comparison, Contender
 from enas.record import Record
-from enas.report import Comparison, Contender, SearchReport
+from enas.report import SearchReport
 from enas.space import Chain, EnasMicro, Scale, load_genotype
 from enas.supernet import Child, load_child
 
@@ -54,58 +54,6 @@ def logged(report: SearchReport) -> EventAccumulator:
     report.record.flush()
     sizes = {"scalars": 0, "images": 0, "tensors": 0}
     return EventAccumulator(str(report.record.run_dir), size_guidance=sizes).Reload()
-
-
-def test_a_contender_in_numbers() -> None:
-    assert comparison().search.summary() == pytest.approx(
-        {
-            "candidates": 4, "images": 10, "mean": 0.7, "std": math.sqrt(0.02), "best": 0.9,
-            "rescored": 2, "rescored_images": 40, "rescored_best": 0.8, "rescored_error": 0.03,
-        }
-    )  # fmt: skip
-
-
-def test_the_margins_and_their_errors() -> None:
-    assert comparison().margins() == pytest.approx(
-        {
-            "mean_margin": 0.2,
-            "mean_margin_error": math.sqrt(0.02 / 4 + 0.005 / 4),
-            "best_margin": 0.2,
-            "best_margin_error": 0.05,
-        }
-    )
-
-
-@pytest.mark.parametrize(
-    ("best", "verdict"),
-    [
-        (0.71, "beats"),
-        (0.69, "is not distinguishable from"),
-        (0.6, "is not distinguishable from"),
-        (0.51, "is not distinguishable from"),
-        (0.49, "is beaten by"),
-    ],
-)
-def test_the_verdict_needs_two_standard_errors(best: float, verdict: str) -> None:
-    found = comparison(best)
-    assert found.verdict() == verdict
-    assert f"the search {verdict} its random baseline: best {best - 0.6:+.4f} +- 0.0500" in found.text("accuracy")
-
-
-def test_the_best_is_the_first_rescored_row() -> None:
-    best = comparison().best
-    assert torch.equal(best.choices, ROWS[2:3])
-    assert (float(best.value), best.images) == (0.8, 40)
-
-
-def test_the_text_shows_both_sides() -> None:
-    [title, search, random, _] = comparison().text("accuracy").splitlines()
-    assert title == "accuracy on validation images, with shared weights:"
-    assert search == (
-        "  search: 4 candidates, mean 0.7000, std 0.1414, best 0.9000 (10 images); "
-        "best of 2 estimated again 0.8000 +- 0.0300 (40 images)"
-    )
-    assert random.startswith("  random: 4 candidates, mean 0.5000, std 0.0707, best 0.6000 (10 images); ")
 
 
 def test_a_started_search_is_not_finished(report: SearchReport) -> None:

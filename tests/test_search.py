@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,22 @@ from torch import Tensor
 
 from conformance import toy_data
 from enas.architecture import Estimates
-from enas.data import Augmentation
+from enas.comparison import Comparison
+from enas.data import Augmentation, Benchmark
 from enas.errors import UserError
-from enas.estimator import Shared
+from enas.estimator import Shared, Table
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
 from enas.record import Record, load_checkpoint
-from enas.report import Comparison, SearchReport
+from enas.report import SearchReport
 from enas.schedule import Cosine
 from enas.search import Search
 from enas.space import EnasMicro, Scale, load_genotype
 from enas.strategy import Random, Reinforce, Sampler
+from enas.strategy.history import RememberingSampler
 from enas.supernet import Supernet
 from enas.train import SharedTraining
+from enas.weights import NoWeights
 
 CPU = torch.device("cpu")
 SCALE = Scale(layers=1, filters=4, height=8, width=8, channels=3, classes=3)
@@ -446,3 +449,115 @@ def test_a_strategy_that_is_lost_stops_the_search(tmp_path: Path) -> None:
     lost = Start(strategy=lambda: Reinforce(SPACE, hidden=8, learning_rate=1e38), plan={"updates": 9})
     with pytest.raises(UserError, match="the loss of the strategy became NaN or infinite in epoch 1"):
         run(tmp_path / "lost", lost)
+
+
+class Remembering(RememberingSampler):
+    """Asks at random, remembers everything, and counts what it was told anew."""
+
+    def __init__(self) -> None:
+        super().__init__(SPACE, memory=100)
+        self.refreshed: list[Estimates] = []
+
+    def ask(self, count: int, generator: torch.Generator) -> Tensor:
+        return SPACE.random(count, generator)
+
+    def refresh(self, estimates: Estimates) -> None:
+        super().refresh(estimates)
+        self.refreshed.append(estimates)
+
+
+def test_remembered_rows_are_estimated_again_once_the_weights_have_moved(tmp_path: Path) -> None:
+    sampler = Remembering()
+    search, _ = run(tmp_path / "run", Start(strategy=lambda: sampler, plan={"epochs": 3}))
+    # Nothing is remembered in the first epoch; then the rows of two updates of three, and those of four.
+    assert [len(estimates) for estimates in sampler.refreshed] == [6, 12]
+    assert [estimates.step for estimates in sampler.refreshed] == [2 * WEIGHT_STEPS, 3 * WEIGHT_STEPS]
+    assert len(sampler.history) == 18
+    assert len(search.archive) == 0
+
+
+BENCHMARK = Benchmark(
+    name="toy", space="enas_micro", scale=SCALE, key=lambda rows: (rows * 7 ** torch.arange(rows.shape[1])).sum(1) % 97,
+    keys=torch.arange(97), signals=torch.rand(97, generator=torch.Generator().manual_seed(0), dtype=torch.float64),
+    outcomes=torch.linspace(0, 1, 97, dtype=torch.float64), costs=None, signal_label="signal", outcome_label="outcome",
+)  # fmt: skip
+
+
+class Divisible(Table):
+    """A table of which every second update pays half."""
+
+    divisible = True
+
+    def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
+        return replace(super().estimate(choices, generator), budget=budget)
+
+
+class Halving(Remembering):
+    @property
+    def budget(self) -> float:
+        return 0.5 if len(self.history) % 2 else 1.0
+
+
+@dataclass
+class Looked(Start):
+    """A search on a table."""
+
+    def build(self, record: Record) -> Search:
+        randomness = Randomness(self.seed, Search.PURPOSES, CPU)
+        strategy = self.strategy() if self.strategy else Reinforce(SPACE, hidden=8, seed=self.seed, learning_rate=0.05)
+        estimator = Divisible(SPACE, BENCHMARK)
+        report = SearchReport(record, SPACE, SCALE, {"seed": self.seed}, estimator.label, basis="none")
+        plan, limits = Plan(**{**TINY, **self.plan}), Limits(SCALE)
+        weights = NoWeights(CPU)
+        return Search(SPACE, strategy, estimator, weights, randomness, plan, limits, report, progress=False)
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Search, Comparison]:
+    folder = tmp_path_factory.mktemp("table") / "unbroken"
+    return (folder, *run(folder, Looked()))
+
+
+def test_without_shared_weights_all_estimated_rows_stand_beside_as_many_random_ones(
+    looked: tuple[Path, Search, Comparison],
+) -> None:
+    folder, search, comparison = looked
+    assert len(search.archive) == 2 * 2 * 3
+    assert len(comparison.search.sampled) == len(comparison.random.sampled) == 12
+    assert float(comparison.best.value) == float(comparison.search.sampled.value.max())
+    assert comparison.outcome == {"outcome": float(BENCHMARK.outcome(comparison.best.choices))}
+    content = json.loads((folder / "run.json").read_text())
+    assert content["outcome"] == dict(comparison.outcome)
+    assert not (folder / "child.pt").exists()
+    genotype = json.loads((folder / "genotype.json").read_text())
+    assert genotype["estimate"]["weights"] == "none"
+
+
+def test_the_log_then_stands_at_estimated_rows(looked: tuple[Path, Search, Comparison]) -> None:
+    log = lines(looked[0])
+    assert [line["step"] for line in log] == [6, 12, 13]
+    assert "weights/rate" not in log[0]
+    assert log[1]["search/candidates_best"] == float(looked[2].best.value)  # the best of all so far are watched
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_killed_search_on_a_table_ends_as_an_unbroken_one(
+    looked: tuple[Path, Search, Comparison], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    after_step(monkeypatch, step, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", Looked())
+    monkeypatch.undo()
+    search, _ = resume(tmp_path / "killed", Looked())
+    assert_equal(search.state_dict(), looked[1].state_dict())
+    assert (tmp_path / "killed" / "metrics.jsonl").read_text() == (looked[0] / "metrics.jsonl").read_text()
+
+
+def test_the_baseline_has_as_many_rows_as_were_spent(tmp_path: Path) -> None:
+    halving = {"samples": 1, "updates": 4, "epochs": 1}
+    search, comparison = run(tmp_path / "half", Looked(strategy=Halving, plan=halving))
+    assert search.archive.spent == 3
+    assert len(comparison.search.sampled) == 2  # full ones
+    assert len(comparison.random.sampled) == 3
+    _, comparison = run(tmp_path / "chosen", Looked(strategy=Halving, plan={**halving, "baseline": 5}))
+    assert len(comparison.random.sampled) == 5

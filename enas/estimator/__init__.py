@@ -3,5 +3,6 @@
 from enas.estimator.base import Estimator, Objective, Scores
 from enas.estimator.language import Language
 from enas.estimator.shared import Shared
+from enas.estimator.table import Table
 
-__all__ = ["Estimator", "Language", "Objective", "Scores", "Shared"]
+__all__ = ["Estimator", "Language", "Objective", "Scores", "Shared", "Table"]

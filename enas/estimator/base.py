@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from enas.architecture import Estimates
+from enas.comparison import Basis
 
 Objective = Literal["accuracy", "loss"]
 
@@ -22,6 +23,8 @@ class Estimator(ABC):
 
     label: str
     """What the values are called in reports."""
+    weights: ClassVar[Basis] = "shared"
+    """Whose weights the values come from. Those of shared weights are true only until these move."""
     divisible: ClassVar[bool] = False
     """Whether less than a full estimate can be had for less work."""
 
@@ -31,6 +34,17 @@ class Estimator(ABC):
 
         `budget` is the share of a full estimate that each row is worth, above 0; less than 1 only where `divisible`.
         """
+
+    def outcome(self, choices: Tensor) -> dict[str, Tensor]:
+        """What is known of rows [n, D] that no search may use, by name [n]: for the report, once all is decided."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a search that goes on must know; nothing where each estimate is made anew."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - see `state_dict`
+        """Take up what `state_dict` gave."""
 
 
 class Scores:
@@ -67,17 +81,3 @@ def score_sums(logits: Tensor, labels: Tensor) -> Tensor:
     wanted = labels.expand(logits.shape[0], -1).unsqueeze(2)
     loss = functional.relu(-log_softmax.gather(2, wanted)[..., 0]).double()
     return torch.stack([correct.sum(1), (correct**2).sum(1), loss.sum(1), (loss**2).sum(1)], dim=1)
-
-
-def concatenate(parts: list[Estimates]) -> Estimates:
-    """The entries of all parts, which were taken on the same data at the same step."""
-    first = parts[0]
-    return Estimates(
-        torch.cat([part.choices for part in parts]),
-        torch.cat([part.value for part in parts]),
-        torch.cat([part.error for part in parts]),
-        {name: torch.cat([part.metrics[name] for part in parts]) for name in first.metrics},
-        first.images,
-        first.step,
-        first.budget,
-    )

@@ -11,7 +11,7 @@ from torch.nn import functional
 from enas.architecture import Estimates
 from enas.data import Text, columns
 from enas.errors import UserError
-from enas.estimator.base import Estimator, concatenate
+from enas.estimator.base import Estimator
 from enas.graph import Captured, wanted
 from enas.language.recipe import bounded
 from enas.material import check_material
@@ -85,7 +85,7 @@ class Language(Estimator):
                 added, state = self._captured(rows, window, state)
                 sums += added
             parts.append(self._estimates(rows, sums, usable * len(text)))
-        return concatenate(parts)
+        return Estimates.joined(parts)
 
     def _score(self, rows: Tensor, window: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Children [M, D] on words int64 [B, T + 1]: [M, 2] sums of losses and their squares; the next state."""

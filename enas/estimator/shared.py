@@ -10,7 +10,7 @@ from torch import Tensor
 from enas.architecture import Estimates
 from enas.data import DataSet
 from enas.errors import UserError
-from enas.estimator.base import Estimator, Objective, Scores, concatenate, score_sums
+from enas.estimator.base import Estimator, Objective, Scores, score_sums
 from enas.graph import Captured, wanted
 from enas.material import check_material
 from enas.memory import affordable
@@ -82,7 +82,7 @@ class Shared(Estimator):
                 sums = self._captured(rows, batch) if statistics is None else self._score(rows, batch, statistics)
                 scores.add_sums(sums, len(batch))
             parts.append(scores.estimates(rows, self.objective, self.step))
-        return concatenate(parts)
+        return Estimates.joined(parts)
 
     def _fit(self, row: Tensor, images: int) -> None:
         """Lower `children`, before the first pass, to what there is memory for; `row` [1, D] stands for all."""

@@ -9,11 +9,11 @@ from typing import cast
 
 import pytest
 
-from enas.scripts import bench, rank, search, train
+from enas.scripts import bench, compare, rank, search, train
 
 VERBS = {"search": search, "train": train, "rank": rank}
 KERNELS = os.environ.get("ENAS_KERNELS")
-COMMANDS = {**VERBS, "bench": bench}
+COMMANDS = {**VERBS, "bench": bench, "compare": compare}
 APP = Path(__file__).parent / "app"
 
 

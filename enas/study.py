@@ -1,0 +1,114 @@
+"""Several strategies over several seeds: what they found by then, how sure that is, and whether chance would have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+RANDOM = "random"
+"""The strategy that the others are compared with, by the name of its group."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One search with one seed, as a study keeps it.
+
+    spent     full estimates spent when a better row was found, ascending
+    best      what the best row so far is worth: its outcome where that is known, else its estimate
+    final     what the row found in the end is worth
+    overhead  seconds of the strategy itself for each estimated row
+    seconds   the whole search
+    budget    full estimates spent in all
+    """
+
+    seed: int
+    spent: list[float]
+    best: list[float]
+    final: float
+    overhead: float
+    seconds: float
+    budget: float
+
+
+class Summary(NamedTuple):
+    """What n searches of one strategy found; `p` and `margin` against random, None where there is no such strategy."""
+
+    name: str
+    n: int
+    mean: float
+    std: float
+    low: float
+    high: float
+    margin: float | None
+    p: float | None
+    overhead: float
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """For JSON, which has no NaN."""
+        return {name: None if value != value else value for name, value in self._asdict().items()}
+
+
+def summarise(tracks: Mapping[str, Sequence[Track]]) -> list[Summary]:
+    """One entry a strategy, best first: the mean with its 95 % interval (Student's t), and whether chance does as well.
+
+    p is that of the two-sided Mann-Whitney test, which asks nothing of the distributions.
+    """
+    from scipy.stats import mannwhitneyu, t
+
+    chance = next((finals(own) for name, own in tracks.items() if _strategy(name) == RANDOM), None)
+    summaries = []
+    for name, own in tracks.items():
+        found = finals(own)
+        mean, n = float(found.mean()), len(found)
+        std = float(found.std(ddof=1)) if n > 1 else math.nan
+        half = float(t.ppf(0.975, n - 1)) * std / math.sqrt(n) if n > 1 else math.nan
+        margin = p = None
+        if chance is not None and _strategy(name) != RANDOM:
+            margin = mean - float(chance.mean())
+            p = float(mannwhitneyu(found, chance, alternative="two-sided").pvalue)
+        overhead = float(np.median([track.overhead for track in own]))
+        seconds = float(sum(track.seconds for track in own))
+        summaries.append(Summary(name, n, mean, std, mean - half, mean + half, margin, p, overhead, seconds))
+    return sorted(summaries, key=lambda summary: -summary.mean)
+
+
+def finals(tracks: Sequence[Track]) -> NDArray[np.float64]:
+    """What each search found in the end."""
+    return np.array([track.final for track in tracks], dtype=np.float64)
+
+
+def curve(tracks: Sequence[Track], spent: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [n, k]: the best so far of each search when so much was spent; NaN before its first row."""
+    rows = []
+    for track in tracks:
+        place = np.searchsorted(track.spent, spent, side="right") - 1
+        rows.append(np.where(place >= 0, np.array([*track.best, math.nan])[place], math.nan))
+    return np.array(rows)
+
+
+def table(summaries: Sequence[Summary], measure: str, percent: bool) -> str:
+    """For a terminal, and for Markdown: mean, spread, the mean's interval, margin over random and its p."""
+    factor, digits = (100, 2) if percent else (1, 4)
+    head = (
+        f"| strategy | {measure}{' (%)' if percent else ''} | std | 95 % of the mean | over random | p | n | ms a row |"
+    )
+    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for own in summaries:
+        mean, std, low, high = (f"{factor * value:.{digits}f}" for value in (own.mean, own.std, own.low, own.high))
+        margin = "" if own.margin is None else f"{factor * own.margin:+.{digits}f}"
+        p = "" if own.p is None else f"{own.p:.1g}"
+        lines.append(
+            f"| {own.name} | {mean} | {std} | {low} to {high} | {margin} | {p} | {own.n} | {1000 * own.overhead:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _strategy(name: str) -> str:
+    """The strategy of a name such as "evolution" or "evolution, strategy.population=10"."""
+    return name.partition(",")[0]

@@ -1,0 +1,162 @@
+"""From a checked configuration to a search: the keys and the parts that enas-search and enas-compare share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig
+
+from enas.api import scale_for
+from enas.data import Benchmark, DataSet, Text
+from enas.errors import UserError
+from enas.estimator import Estimator
+from enas.material import check_material
+from enas.plan import Limits, Plan
+from enas.randomness import Randomness, seeded
+from enas.report import Report
+from enas.search import Search
+from enas.space import Scale, SearchSpace
+from enas.strategy import Sampler, Strategy, propose
+from enas.supernet import Supernet
+from enas.weights import NoWeights, Weights, WeightTraining
+
+from . import constructors, own_space
+from .configuration import group, key
+from .keys import Graph, Kernels, Limit, Objective, Precision, SearchNetwork
+
+PLAN = (
+    "epochs",
+    "updates",
+    "samples",
+    "children",
+    "uniform_epochs",
+    "candidates",
+    "baseline",
+    "rescored",
+    "watched",
+    "time_budget",
+    "checkpoint_every",
+    "log_every",
+)
+"""The keys that Plan takes."""
+MAPPINGS = ("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior", "strategy.weights")
+"""Keys of strategies that hold a mapping whose names the user chooses."""
+
+
+@dataclass
+class SearchKeys:
+    """The keys of both commands."""
+
+    space: Any = group("What may be built", SearchSpace)
+    strategy: Any = group("How to choose next", Strategy)
+    estimator: Any = group("How good a row is", Estimator)
+    data: Any = group("Which images, text or table of results")
+    train: Any = group("How the shared weights are trained", WeightTraining)
+    space_file: str | None = key(None, own_space.COMMENT)
+    network: SearchNetwork = key(
+        SearchNetwork(), "Size of the supernet; layers null: as many as the space has by default"
+    )
+    epochs: int = key(30, "Passes over the training data; without shared weights, rounds of updates")
+    batch_size: int = key(64, "Images, or columns of text, a training step")
+    updates: int = key(10, "Updates of the strategy after each epoch")
+    samples: int = key(10, "Rows estimated for each update")
+    children: str = key("strategy", "Who trains the weights: strategy, uniform, uniform_then_strategy")
+    uniform_epochs: int = key(0, "Epochs of uniform children before the strategy's turn")
+    candidates: int = key(50, "Rows derived at the end")
+    baseline: int | None = key(
+        None, "Random rows beside them; null: as many, or without shared weights as many as were estimated"
+    )
+    rescored: int = key(10, "The best of them that are estimated again on all validation data")
+    watched: int = key(10, "Rows derived and estimated after each epoch, to see progress")
+    objective: Objective = key(Objective.loss, "What decides, on validation data; loss: the lower the better")
+    limit: Limit = key(Limit(), "What a row may cost")
+    time_budget: float | None = key(None, "Seconds after which no new epoch starts")
+    seed: int = key(0, "Seed of everything")
+    device: str = key("auto", "auto, cpu, cuda or cuda:N")
+    threads: int | None = key(None, "CPU threads; null: all. Recorded, and kept by a resumed run")
+    kernels: Kernels = key(Kernels.auto, "Who computes the kernels; auto: native where it can, else reference")
+    precision: Precision = key(Precision.fp32, "tf32: CUDA may round products; bf16: images are stored so")
+    graph: Graph = key(Graph.auto, "auto: steps become CUDA graphs where that is possible; off: never")
+    checkpoint_every: int = key(1, "Epochs between checkpoints")
+    log_every: int = key(50, "Training steps between two log entries")
+    progress: bool = key(True, "Show a progress bar")
+
+
+class Parts(NamedTuple):
+    """What a search is made of, but its report."""
+
+    space: SearchSpace
+    scale: Scale
+    strategy: Strategy
+    estimator: Estimator
+    training: Weights
+    randomness: Randomness
+    plan: Plan
+    limits: Limits
+
+    def search(self, report: Report, progress: bool) -> Search:
+        """The search that tells `report`."""
+        return Search(
+            self.space,
+            self.strategy,
+            self.estimator,
+            self.training,
+            self.randomness,
+            self.plan,
+            self.limits,
+            report,
+            progress,
+        )
+
+
+def assemble(config: DictConfig, data: DataSet | Text | Benchmark, device: torch.device) -> Parts:
+    """Build what the configuration names. Raises UserError where its parts do not go together."""
+    space = instantiate(config.space)
+    check_material(space, data)
+    scale = _scale(config, space, data)
+    randomness = Randomness(config.seed, Search.PURPOSES, device)
+    strategy = constructors.build(config.strategy, space=space)
+    strategy.to(device)
+    offered = {
+        "space": space,
+        "scale": scale,
+        "data": data,
+        "objective": config.objective.value,
+        "graph": config.graph.value,
+    }
+    training: Weights = NoWeights(device)
+    if get_object(config.estimator["_target_"]).weights == "shared":
+        offered["supernet"] = Supernet(space, scale, seeded(config.seed, "weights")).to(device)
+        training = constructors.build(
+            config.train,
+            randomness=randomness,
+            batch_size=config.batch_size,
+            **offered,
+        )
+    elif not isinstance(strategy, Sampler):
+        raise UserError(
+            "strategy: a relaxation learns with the shared weights that it mixes; take estimator=shared and data of "
+            "images, or a strategy that samples rows"
+        )
+    estimator = constructors.build(config.estimator, **offered)
+    plan = Plan(**{name: config[name] for name in PLAN})
+    limits = Limits(_limit_scale(config, scale), config.limit.params, config.limit.macs)
+    # The rows of the baseline: limits that leave too little are told now, before anything is written.
+    generator = seeded(config.seed, "baseline", device)
+    propose(lambda n: space.random(n, generator), plan.candidates, lambda rows: limits.accept(space, rows))
+    return Parts(space, scale, strategy, estimator, training, randomness, plan, limits)
+
+
+def _scale(config: DictConfig, space: SearchSpace, data: DataSet | Text | Benchmark) -> Scale:
+    if isinstance(data, Benchmark):
+        return data.scale  # costs are counted at the size that was measured
+    layers = space.default_layers if config.network.layers is None else config.network.layers
+    return scale_for(data, layers, config.network.filters)
+
+
+def _limit_scale(config: DictConfig, scale: Scale) -> Scale:
+    own = {key: config.limit[key] for key in ("layers", "filters") if config.limit[key] is not None}
+    return replace(scale, **own)

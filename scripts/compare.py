@@ -1,0 +1,156 @@
+"""enas-compare: what several strategies find, over seeds, and whether chance finds as much."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from enas.architecture import Estimates
+from enas.data import Benchmark, nasbench201
+from enas.draw import save_svg
+from enas.draw_curves import draw_curves
+from enas.errors import UserError
+from enas.files import write_json
+from enas.study import Track, curve, summarise, table
+from enas.tally import Tally
+
+from . import assembly, configuration, constructors, machine
+from .configuration import Verb, key
+
+TRACKS = "tracks.json"
+"""What a job leaves in its folder."""
+
+
+@dataclass
+class Keys(assembly.SearchKeys):
+    """The keys of the command."""
+
+    epochs: int = key(1, "Passes over the training data; without shared weights, rounds of updates")
+    updates: int = key(200, "Updates of the strategy after each epoch")
+    samples: int = key(1, "Rows estimated for each update")
+    threads: int | None = key(1, "CPU threads of each job; null: all")
+    progress: bool = key(False, "Show a progress bar")
+    seeds: int = key(50, "Searches of each strategy, with the seeds seed, seed + 1, ...")
+    jobs: int = key(os.cpu_count() or 1, "Processes that work side by side")
+    part: int = key(0, "Set by the command: which of its `jobs` parts of the seeds a process takes")
+    settings: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"comment": "Strategy -> values for keys of its own"},
+    )
+    table: str | None = key(None, "A table of NAS-Bench-201 (.npz) that says what a found row is worth")
+    dataset: str = key("cifar10", "Which of its data sets: cifar10, cifar100, in16")
+    run_dir: str = key("runs/compare-${now:%Y%m%d-%H%M%S}", "Where the study is written")
+
+
+def compare(config: DictConfig) -> None:
+    """Search with one strategy and one part of the seeds, and leave the tracks in the job's folder."""
+    if config.seeds < 1:
+        raise UserError(f"seeds={config.seeds}: allowed is 1 or more")
+    device = machine.prepare(config)
+    data = machine.load_data(config, device)
+    _apply_settings(config)
+    outcome = _outcome(config, data)
+    tracks = []
+    for seed in range(config.seed + config.part, config.seed + config.seeds, config.jobs):
+        parts = assembly.assemble(_with_seed(config, seed), data, device)
+        tally = Tally(parts.estimator.label)
+        parts.search(tally, config.progress).run()
+        tracks.append(vars(tally.track(seed, outcome or _value)))
+    measure = data.outcome_label if isinstance(data, Benchmark) else _measure(config, tally.objective)
+    content = {"strategy": _name(config), "measure": measure, "percent": outcome is not None, "tracks": tracks}
+    write_json(Path(config.run_dir) / TRACKS, content)
+
+
+def gather(run_dir: Path) -> None:
+    """Read what all jobs left and say what it means: a table, a drawing, a file."""
+    jobs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(run_dir.glob(f"*/{TRACKS}"))]
+    tracks: dict[str, list[Track]] = {}
+    for job in jobs:
+        tracks.setdefault(job["strategy"], []).extend(Track(**track) for track in job["tracks"])
+    measure, percent = jobs[0]["measure"], jobs[0]["percent"]
+    summaries = summarise(tracks)
+    text = table(summaries, measure, percent)
+    spent = np.arange(1.0, max(track.budget for own in tracks.values() for track in own) + 1)
+    ordered = {summary.name: curve(tracks[summary.name], spent) for summary in summaries}
+    if any(track.spent for own in tracks.values() for track in own):
+        figure = draw_curves(ordered, spent, "best row so far, by its estimate", measure)
+        save_svg(figure, run_dir / "curves.svg")
+        figure.savefig(run_dir / "curves.png")
+    entries = [summary.document() for summary in summaries]
+    (run_dir / "table.md").write_text(text + "\n", encoding="utf-8")
+    write_json(run_dir / "comparison.json", {"measure": measure, "strategies": entries})
+    print(f"{text}\nwritten to {run_dir}")
+
+
+def _apply_settings(config: DictConfig) -> None:
+    """Give the chosen strategy the values that `settings` holds for it."""
+    own = config.settings.get(HydraConfig.get().runtime.choices["strategy"], {})
+    for name, value in own.items():
+        OmegaConf.update(config, f"strategy.{name}", value, force_add=True)
+    constructors.check(config)
+
+
+def _with_seed(config: DictConfig, seed: int) -> DictConfig:
+    """The configuration with another seed, also where a part has taken it over."""
+    other = copy.deepcopy(config)
+    other.seed = seed
+    for group in ("strategy", "estimator"):
+        if other[group].get("seed") == config.seed:
+            other[group].seed = seed
+    return other
+
+
+def _outcome(config: DictConfig, data: Any) -> Callable[[Estimates], Tensor] | None:
+    """What says what rows are worth in the end; None where nothing knows."""
+    benchmark = data if isinstance(data, Benchmark) else None
+    if config.table is not None:
+        benchmark = nasbench201(config.table, config.dataset)
+    if benchmark is None:
+        return None
+    found = benchmark.to(torch.device("cpu"))
+    return lambda estimates: found.outcome(estimates.choices.cpu())
+
+
+def _value(estimates: Estimates) -> Tensor:
+    return estimates.value
+
+
+def _measure(config: DictConfig, objective: str) -> str:
+    return objective if config.table is None else nasbench201(config.table, config.dataset).outcome_label
+
+
+def _name(config: DictConfig) -> str:
+    """The strategy, with what else this job was told and others were not."""
+    hydra = HydraConfig.get()
+    common = {"strategy", "part", *hydra.job.config.override_dirname.exclude_keys}
+    own = [item for item in hydra.overrides.task if item.lstrip("+").partition("=")[0] not in common]
+    return ", ".join([hydra.runtime.choices["strategy"], *own])
+
+
+VERB = Verb(
+    name="compare",
+    summary="what several strategies find, over seeds, and whether chance finds as much.",
+    example="enas-compare strategy=random,evolution,reinforce seeds=50 data.root=nasbench201.npz",
+    schema=Keys,
+    task=compare,
+    recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
+    paths=("space_file", "data.root", "table", "run_dir"),
+    mappings=(*assembly.MAPPINGS, "settings"),
+    gather=gather,
+)
+
+
+def main() -> None:
+    """Run the command."""
+    configuration.run(VERB)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from enas.report import SearchReport
 from enas.scripts import rank
 from enas.search import Search
 from enas.space import EnasMacro, EnasMicro, EnasRnn, Scale, SearchSpace
-from enas.strategy import Reinforce
+from enas.strategy import Ppo, ProgressiveSearch, Reinforce, Sampler
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
 
@@ -104,16 +104,43 @@ def searched(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return search(data, *network(data), run_dir)
 
 
-def search(data: DataSet, space: SearchSpace, scale: Scale, run_dir: Path) -> Path:
+def reinforce(space: SearchSpace) -> Sampler:
+    return Reinforce(space, hidden=4)
+
+
+OTHER_STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
+    "ppo": lambda space: Ppo(space, hidden=4, minibatch=2),
+    "pnas": lambda space: ProgressiveSearch(space, beam=2, members=2, steps=1),
+}
+"""Those with tags of their own."""
+
+
+def search(
+    data: DataSet,
+    space: SearchSpace,
+    scale: Scale,
+    run_dir: Path,
+    strategy_of: Callable[[SearchSpace], Sampler] = reinforce,
+) -> Path:
     randomness = Randomness(0, Search.PURPOSES, CPU)
     supernet = Supernet(space, scale, seeded(0, "weights"))
     training = SharedTraining(supernet, data, randomness, batch_size=12)
     plan = Plan(epochs=1, updates=1, samples=2, candidates=3, rescored=2, watched=2, log_every=1)
     with Record.create(run_dir) as record:
         report = SearchReport(record, space, scale, {}, "accuracy", draw_every=1)
-        estimator, strategy = Shared(supernet, data), Reinforce(space, hidden=4)
+        estimator, strategy = Shared(supernet, data), strategy_of(space)
         Search(space, strategy, estimator, training, randomness, plan, Limits(scale), report, progress=False).run()
     return run_dir
+
+
+@pytest.fixture(scope="module")
+def strategies(file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The run directories of searches of one epoch by other strategies."""
+    data = npz(file, valid=12, test=12)
+    return [
+        search(data, *network(data), tmp_path_factory.mktemp(name), strategy_of)
+        for name, strategy_of in OTHER_STRATEGIES.items()
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +219,15 @@ def trained_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_dirs(
-    searched: Path, skipping: Path, trained: Path, ranked: Path, searched_text: Path, trained_text: Path
+    searched: Path,
+    strategies: list[Path],
+    skipping: Path,
+    trained: Path,
+    ranked: Path,
+    searched_text: Path,
+    trained_text: Path,
 ) -> list[Path]:
-    return [searched, skipping, trained, ranked, searched_text, trained_text]
+    return [searched, *strategies, skipping, trained, ranked, searched_text, trained_text]
 
 
 def test_every_tag_has_exactly_one_line(run_dirs: list[Path]) -> None:

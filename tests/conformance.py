@@ -126,6 +126,7 @@ PAIR_SPACES: Mapping[str, SearchSpace] = {
     "nasnet-2": NasNet(2),
     "amoeba-3": Amoeba(3, output="input0 node4 / node2 input1"),
     "pnas-2": Pnas(2, output="nodes"),
+    "pnas-growing": Pnas(3, growing=True),
 }
 """NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
 

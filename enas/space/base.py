@@ -165,8 +165,9 @@ class SearchSpace(ABC):
     """What its networks read."""
     static: ClassVar[bool] = True
     """Whether its networks read routes on the device alone, so that one captured step serves any row."""
-    conditional: ClassVar[bool] = False
-    """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
+    conditional: bool = False
+    """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling. Arguments may
+    decide."""
     constrained: ClassVar[bool] = False
     """Whether a row within the alternatives, repaired, may still be illegal, so that sampled rows have to be tested."""
     own_layers: int | None = None

@@ -27,7 +27,9 @@ class Expansion:
         self.space, self.limit = space, limit
         order = groupby(space.sampling_order, key=lambda place: space.decisions[place].owner)
         self.blocks = [torch.tensor(list(places)) for _, places in order]
-        self.grows = any(decision.kind != "skip" and decision.alternatives[0] == ABSENT for decision in space.decisions)
+        absent = [decision.kind != "skip" and decision.alternatives[0] == ABSENT for decision in space.decisions]
+        self.grows = any(absent)
+        self._least = torch.tensor(absent).long()
 
     def first(self, generator: torch.Generator) -> Tensor:
         """The rows int64 [k, D] that have the first block alone; none where the space does not grow."""
@@ -39,14 +41,14 @@ class Expansion:
         return self.space.active(rows)[:, self.blocks[block]].any(dim=1)
 
     def of(self, rows: Tensor, block: int, generator: torch.Generator) -> Tensor:
-        """Rows [n, D] in which `block` takes part -> [k, D]: it is anything, all else that is active stays.
+        """Rows [n, D] in which `block` takes part -> [k, D]: it is anything but absent, all else that is active stays.
 
         Where that would be more than `limit` rows, `generator` draws as many, evenly from each row.
         """
         if not len(rows):
             return rows
         places = self.blocks[block]
-        sizes, each = self.space.sizes(rows.device)[places], max(1, self.limit // len(rows))
+        sizes, each = self.space.sizes(rows.device)[places] - self._least[places], max(1, self.limit // len(rows))
         count = math.prod(sizes.tolist())
         if count <= each:
             own = torch.cartesian_prod(*(torch.arange(size) for size in sizes.tolist())).reshape(count, -1)
@@ -55,7 +57,7 @@ class Expansion:
             count = each
             own = (torch.rand(len(rows) * each, len(places), generator=generator, dtype=torch.float64) * sizes).long()
         expanded = rows.repeat_interleave(count, dim=0)
-        expanded[:, places] = own
+        expanded[:, places] = own + self._least[places]
         expanded = self.space.repair(expanded)
         return expanded[self.space.legal(expanded)] if self.space.constrained else expanded
 

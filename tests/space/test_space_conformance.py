@@ -240,8 +240,10 @@ def test_drawings_name_every_operation_that_the_graph_names(space: SearchSpace) 
     drawn = sorted(
         part.operation for drawing in drawings.values() for parts in drawing.nodes.values() for part in parts
     )
-    chosen = zip(space.decisions, row, strict=True)
-    named = (decision.alternatives[choice] for decision, choice in chosen if decision.kind == "operation")
+    chosen = zip(space.decisions, row, space.active(torch.tensor([row]))[0].tolist(), strict=True)
+    named = (
+        decision.alternatives[choice] for decision, choice, active in chosen if active and decision.kind == "operation"
+    )
     if any(decision.kind == "operation" for decision in space.decisions):
         assert drawn == sorted(name for name in named if name != "none")
     for drawing in drawings.values():

@@ -50,7 +50,7 @@ def test_the_first_level_of_a_growing_space_has_the_first_block_alone() -> None:
     assert len(first) == 2  # widths
     assert (first[:, 1:] == 0).all()
     second = expansion.of(first, 1, generator()).unique(dim=0)
-    assert len(second) == 2 * (1 + 3 * 2)  # absent, or one of three operations and two ways to combine
+    assert len(second) == 2 * 3 * 2  # one of three operations and two ways to combine
     rows = space.random(200, generator())
     for blocks in range(1, 5):
         cut = expansion.cut(rows, blocks)

@@ -9,7 +9,7 @@ from torch import Tensor
 from conformance import Growing, generator
 from enas.architecture import Estimates
 from enas.errors import UserError
-from enas.space import EnasRnn, NasBench201, SearchSpace
+from enas.space import EnasRnn, NasBench201, Pnas, SearchSpace
 from enas.strategy import ProgressiveSearch
 
 SPACE = NasBench201()
@@ -89,6 +89,15 @@ def test_a_growing_space_begins_with_its_first_block_and_grows_by_one_a_level() 
         present = (torch.cat(levels[level])[:, operations] > 0).sum(dim=1)
         assert present.max() == level - 1
     assert len(levels[1]) == 2
+
+
+def test_the_published_search_begins_with_136_cells() -> None:
+    strategy = ProgressiveSearch(Pnas(growing=True), **SMALL)
+    assert len(strategy.line) == strategy.due == 136
+    rows = strategy.ask(136, generator())
+    strategy.tell(worth(rows))
+    assert (strategy.level, strategy.due) == (2, 256)
+    assert (strategy.line[:, [4, 9]] == torch.tensor([1, 0])).all()
 
 
 def test_a_level_ends_when_as_many_rows_were_told_as_stood_in_line_whatever_they_are() -> None:

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from conformance import Growing, generator
+from conformance import generator
 from enas.space import NasBench201
 from enas.strategy.surrogate import Family, Fitting, fit
 
@@ -48,17 +48,27 @@ def test_rows_are_scored_each_alone(family: Family) -> None:
     assert torch.allclose(alone, predict(rows), atol=1e-5)
 
 
+class Conditional(NasBench201):
+    """Its second decision takes no part where the first one is 0; all later ones do."""
+
+    conditional = True
+
+    def active(self, choices: Tensor) -> Tensor:
+        active = torch.ones_like(choices, dtype=torch.bool)
+        active[:, 1] = choices[:, 0] != 0
+        return active
+
+
 @both
 def test_decisions_that_take_no_part_are_left_out(family: Family) -> None:
-    space = Growing()
+    space = Conditional()
     rows = space.random(30, generator(1))
     predict = fit(space, rows, rows.double().sum(dim=1), fitting(family, 3), generator())
-    row = space.repair(torch.zeros_like(rows[:1]))
-    inactive = row.clone()
-    inactive[0, ~space.active(row)[0]] = 1
-    assert torch.equal(predict(row), predict(inactive))
-    inactive[0, 0] = 1  # the width always takes part
-    assert not torch.equal(predict(row), predict(inactive))
+    row = torch.tensor([[0, 0, 1, 2, 3, 4]])
+    other = torch.tensor([[0, 3, 1, 2, 3, 4]])
+    assert torch.equal(predict(row), predict(other))
+    row[0, 0] = other[0, 0] = 1
+    assert not torch.equal(predict(row), predict(other))
 
 
 @both

@@ -39,7 +39,7 @@ def check_material(
     if made_for == "table":
         raise UserError(
             f"estimator=table: it needs a table of results, and the {data.name} data is {data.material}; "
-            "take data=nasbench201"
+            "take data=nasbench201 or data=nasbench101"
         )
     if space.reads != data.material:
         raise UserError(

@@ -23,7 +23,8 @@ class Proposals:
 
     def __init__(self, space: SearchSpace, limits: Limits, phases: Phases):
         self._phases = phases
-        self._accept = partial(limits.accept, space) if limits.bind(space) else None
+        self.accept = partial(limits.accept, space) if limits.bind(space) else None
+        """Which of rows [n, D] pass, bool [n]; None where all do."""
         self.restart()
 
     def restart(self) -> None:
@@ -37,7 +38,7 @@ class Proposals:
     def make(self, draw: Draw, count: int, generator: torch.Generator) -> Tensor:
         """`count` rows [count, D] out of those that `draw` gives. Raises UserError where too few pass."""
         self._phases.enter("strategy")
-        rows, drawn, rejected = propose(lambda number: draw(number, generator), count, self._accept)
+        rows, drawn, rejected = propose(lambda number: draw(number, generator), count, self.accept)
         self._drawn, self._rejected = self._drawn + drawn, self._rejected + rejected
         return rows
 

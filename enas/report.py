@@ -26,8 +26,6 @@ class Report(ABC):
 
     objective: str
     """The name of what is maximised."""
-    draw_every: int
-    """Epochs between two calls of `draw`."""
 
     @property
     @abstractmethod
@@ -49,23 +47,21 @@ class Report(ABC):
     @abstractmethod
     def epoch(
         self,
+        epoch: int,
         values: Mapping[str, float],
         told: Sequence[Mapping[str, Tensor]],
         watched: Estimates,
         opened: Tensor,
         step: int,
     ) -> None:
-        """Log an epoch.
+        """Log an epoch that has ended.
 
+        epoch    which, counted from 1
         values   what is known as numbers
         told     the metrics of each update of the strategy, of which the mean is logged
         watched  candidates derived now, estimated on the same images after every epoch
         opened   many rows [n, D] the strategy asks for now, to see its choice of operations
         """
-
-    @abstractmethod
-    def draw(self, row: list[int], title: str, step: int) -> None:
-        """Show a row."""
 
     @abstractmethod
     def best_so_far(self, estimates: Estimates, step: int) -> None:
@@ -79,11 +75,12 @@ class Report(ABC):
 class SearchReport(Report):
     """Writes one search into its run directory.
 
-    scale      the size at which the cost in genotype.json is counted: the supernet's
-    manifest   what run.json says of the run's origin; results are added at the end
-    objective  the name of what is maximised
-    unit       what the data consists of
-    basis      whose weights the estimates come from
+    scale       the size at which the cost in genotype.json is counted: the supernet's
+    manifest    what run.json says of the run's origin; results are added at the end
+    objective   the name of what is maximised
+    draw_every  epochs between two drawings of the best candidate's cells
+    unit        what the data consists of
+    basis       whose weights the estimates come from
     """
 
     def __init__(
@@ -121,6 +118,7 @@ class SearchReport(Report):
 
     def epoch(
         self,
+        epoch: int,
         values: Mapping[str, float],
         told: Sequence[Mapping[str, Tensor]],
         watched: Estimates,
@@ -135,6 +133,9 @@ class SearchReport(Report):
             "search/candidates_best": float(watched.value.max()),
         }
         self.record.scalars({**values, **means, **candidates, **self._operation_shares(opened)}, step)
+        if epoch % self.draw_every == 0:
+            for cell, figure in self._figures(watched.top(1).choices[0].tolist(), f"best candidate of epoch {epoch}"):
+                self.record.figure(f"cell/{cell}", figure, step)
 
     def _operation_shares(self, rows: Tensor) -> dict[str, float]:
         """How often each alternative is chosen in `rows` [n, D], by the part of the network and by its name."""
@@ -147,10 +148,6 @@ class SearchReport(Report):
                     word = f"{decision.vocabulary}_{name}" if decision.kind == "number" else name
                     shares[f"policy/{part}/{word}"].append(count / len(rows))
         return {tag: sum(values) / len(values) for tag, values in shares.items()}
-
-    def draw(self, row: list[int], title: str, step: int) -> None:
-        for cell, figure in self._figures(row, title):
-            self.record.figure(f"cell/{cell}", figure, step)
 
     def best_so_far(self, estimates: Estimates, step: int) -> None:
         self._genotype(estimates.top(1), {"interrupted_at_step": step}).write(self.record.run_dir / "genotype.json")

@@ -56,6 +56,7 @@ class Search:
         self.rows = torch.empty(0, len(space.decisions), dtype=torch.int64, device=randomness.device)
         self.told: list[dict[str, Tensor]] = []
         self.archive, self.proposals = Archive(), Proposals(space, limits, training.phases)
+        strategy.accept = self.proposals.accept
         self.seconds = 0.0
         self.watched: Estimates | None = None
 
@@ -141,12 +142,8 @@ class Search:
         opened = self.strategy.ask(OPENED, self.randomness.fresh("opened"))
         rate = {"weights/rate": self.training.rate(self.epoch, self.plan.epochs)} if self.training.steps else {}
         values = {**self.training.metrics(), **rate, **machine, "search/rejected": self.proposals.rejected}
-        self.report.epoch(values, self.told, self.watched, opened, self.step)
         self.epoch += 1
-        if self.epoch % self.report.draw_every == 0:
-            self.report.draw(
-                self.watched.top(1).choices[0].tolist(), f"best candidate of epoch {self.epoch}", self.step
-            )
+        self.report.epoch(self.epoch, values, self.told, self.watched, opened, self.step)
         self.trained, self.updated, self.told = 0, 0, []
         self.proposals.restart()
         return self.watched

@@ -22,7 +22,6 @@ class Tally(Report):
     """Remembers what a search says, for `track` at its end."""
 
     objective: str
-    draw_every: int = 1 << 30
     lines: int = 0
     """Nothing is written."""
     estimated: list[Estimates] = field(default_factory=list)
@@ -41,6 +40,7 @@ class Tally(Report):
 
     def epoch(
         self,
+        epoch: int,
         values: Mapping[str, float],
         told: Sequence[Mapping[str, Tensor]],
         watched: Estimates,
@@ -48,9 +48,6 @@ class Tally(Report):
         step: int,
     ) -> None:
         self.strategy_seconds += values.get("time/share/strategy", 0.0) * values["time/epoch_seconds"]
-
-    def draw(self, row: list[int], title: str, step: int) -> None:
-        """Nothing is drawn."""
 
     def best_so_far(self, estimates: Estimates, step: int) -> None:
         """A trial that is stopped is lost."""

@@ -18,7 +18,7 @@ from enas.data import DataSet, Text
 from enas.data.nasbench201 import look_up
 from enas.draw import plot_scatter
 from enas.errors import UserError
-from enas.estimator import Estimator
+from enas.estimator import OneShotEstimator
 from enas.estimator.rank import Correlation, kendall, spearman
 from enas.material import check_material
 from enas.randomness import seeded
@@ -36,7 +36,7 @@ from .training import builds_auxiliary, goodness, measured, prepare, table, trai
 class Keys:
     """The keys of the command."""
 
-    estimator: Any = group("How good a row is", Estimator)
+    estimator: Any = group("How good a row is", OneShotEstimator)
     data: Any = group("Which images or text")
     train: Any = group("How a child is trained alone", StandAloneTraining)
     search: str = key(MISSING, "The run directory of a search: its supernet is judged")

@@ -20,6 +20,7 @@ from enas.space import (
     EnasMicro,
     EnasRnn,
     Hierarchical,
+    NasBench101,
     NasBench201,
     NasNet,
     Network,
@@ -28,7 +29,17 @@ from enas.space import (
     Scale,
     SearchSpace,
 )
-from enas.strategy import Ppo, ProgressiveSearch, Random, Reinforce, Sampler
+from enas.strategy import (
+    AntColony,
+    Evolution,
+    HierarchicalEvolution,
+    LocalSearch,
+    Ppo,
+    ProgressiveSearch,
+    Random,
+    Reinforce,
+    Sampler,
+)
 from enas.supernet import Supernet
 
 
@@ -150,7 +161,7 @@ CELL_SPACES: Mapping[str, SearchSpace] = {
 }
 """Spaces with networks that share weights."""
 
-SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True)}
+SCRATCH_SPACES: Mapping[str, SearchSpace] = {"chain-strides": Chain(3, strides=True), "nasbench101": NasBench101()}
 """Spaces whose tensor shapes depend on the row: each row is trained from scratch."""
 
 SPACES: Mapping[str, SearchSpace] = {**CELL_SPACES, **SCRATCH_SPACES, "growing": Growing()}
@@ -177,6 +188,10 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         entropy_weight=0.01,
         seed=1,
     ),
+    "evolution": lambda space: Evolution(space, population=5, sample=2),
+    "hierarchical_evolution": lambda space: HierarchicalEvolution(space, initial=6, mutations=3, memory=9),
+    "local_search": lambda space: LocalSearch(space, memory=6),
+    "ant_colony": lambda space: AntColony(space, ants=3, memory=6),
     "ppo": lambda space: Ppo(space, hidden=8, minibatch=3, passes=2),
     "pnas-mlp": lambda space: ProgressiveSearch(
         space, beam=6, expansions=30, members=2, embedding=4, hidden=4, steps=2

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conformance import TEXT_SCALE, toy_text
+from conformance import STRATEGIES, TEXT_SCALE, toy_text
+from enas.architecture import Estimates
 from enas.data import DataSet, npz
 from enas.estimator import Language, Shared
 from enas.final import FinalTraining
@@ -24,7 +25,7 @@ from enas.report import SearchReport
 from enas.scripts import rank
 from enas.search import Search
 from enas.space import EnasMacro, EnasMicro, EnasRnn, Scale, SearchSpace
-from enas.strategy import Ppo, ProgressiveSearch, Reinforce, Sampler
+from enas.strategy import Reinforce
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
 
@@ -104,43 +105,16 @@ def searched(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return search(data, *network(data), run_dir)
 
 
-def reinforce(space: SearchSpace) -> Sampler:
-    return Reinforce(space, hidden=4)
-
-
-OTHER_STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
-    "ppo": lambda space: Ppo(space, hidden=4, minibatch=2),
-    "pnas": lambda space: ProgressiveSearch(space, beam=2, members=2, steps=1),
-}
-"""Those with tags of their own."""
-
-
-def search(
-    data: DataSet,
-    space: SearchSpace,
-    scale: Scale,
-    run_dir: Path,
-    strategy_of: Callable[[SearchSpace], Sampler] = reinforce,
-) -> Path:
+def search(data: DataSet, space: SearchSpace, scale: Scale, run_dir: Path) -> Path:
     randomness = Randomness(0, Search.PURPOSES, CPU)
     supernet = Supernet(space, scale, seeded(0, "weights"))
     training = SharedTraining(supernet, data, randomness, batch_size=12)
     plan = Plan(epochs=1, updates=1, samples=2, candidates=3, rescored=2, watched=2, log_every=1)
     with Record.create(run_dir) as record:
         report = SearchReport(record, space, scale, {}, "accuracy", draw_every=1)
-        estimator, strategy = Shared(supernet, data), strategy_of(space)
+        estimator, strategy = Shared(supernet, data), Reinforce(space, hidden=4)
         Search(space, strategy, estimator, training, randomness, plan, Limits(scale), report, progress=False).run()
     return run_dir
-
-
-@pytest.fixture(scope="module")
-def strategies(file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The run directories of searches of one epoch by other strategies."""
-    data = npz(file, valid=12, test=12)
-    return [
-        search(data, *network(data), tmp_path_factory.mktemp(name), strategy_of)
-        for name, strategy_of in OTHER_STRATEGIES.items()
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -219,27 +193,32 @@ def trained_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_dirs(
-    searched: Path,
-    strategies: list[Path],
-    skipping: Path,
-    trained: Path,
-    ranked: Path,
-    searched_text: Path,
-    trained_text: Path,
+    searched: Path, skipping: Path, trained: Path, ranked: Path, searched_text: Path, trained_text: Path
 ) -> list[Path]:
-    return [searched, *strategies, skipping, trained, ranked, searched_text, trained_text]
+    return [searched, skipping, trained, ranked, searched_text, trained_text]
 
 
-def test_every_tag_has_exactly_one_line(run_dirs: list[Path]) -> None:
-    for run_dir in run_dirs:
-        for kind, tags in read(run_dir).items():
+@pytest.fixture(scope="module")
+def told() -> Written:
+    """What all strategies say when they are told something."""
+    space, tags = EnasMacro(3), set[str]()
+    for make in STRATEGIES.values():
+        strategy = make(space)
+        rows = strategy.ask(4, seeded(0, "rows"))
+        tags |= strategy.tell(Estimates(rows, torch.rand(4), torch.zeros(4))).keys()
+    return {"scalars": tags, "images": set(), "tensors": set()}
+
+
+def test_every_tag_has_exactly_one_line(run_dirs: list[Path], told: Written) -> None:
+    for written in [*map(read, run_dirs), told]:
+        for kind, tags in written.items():
             for tag in tags:
                 lines = [line.tag for line in documented() if line.kind == kind and line.pattern.fullmatch(tag)]
                 assert len(lines) == 1, f"{tag} ({kind}) has the lines {lines}"
 
 
-def test_every_line_is_about_a_tag_that_is_written(run_dirs: list[Path]) -> None:
-    written = [read(run_dir) for run_dir in run_dirs]
+def test_every_line_is_about_a_tag_that_is_written(run_dirs: list[Path], told: Written) -> None:
+    written = [*map(read, run_dirs), told]
     for line in documented():
         tags = {tag for tags in written for tag in tags[line.kind]}
         assert any(line.pattern.fullmatch(tag) for tag in tags), f"no run writes {line.tag} ({line.kind})"

@@ -137,7 +137,7 @@ def test_the_best_so_far_of_a_search_that_was_stopped(report: SearchReport) -> N
 def test_the_log_of_an_epoch(report: SearchReport) -> None:
     told = [{"search/reward": torch.tensor(0.25)}, {"search/reward": torch.tensor(0.75)}]
     rows = torch.stack([ROWS[0], ROWS[0], ROWS[1]])
-    report.epoch({"weights/loss": 2.0}, told, estimates(0, [0.5, 1.0]), rows, 11)
+    report.epoch(1, {"weights/loss": 2.0}, told, estimates(0, [0.5, 1.0]), rows, 11)
     [line] = [json.loads(text) for text in (report.record.run_dir / "metrics.jsonl").read_text().splitlines()]
     assert line["step"] == 11
     assert (line["weights/loss"], line["search/reward"]) == (2.0, 0.5)
@@ -157,7 +157,7 @@ def test_shares_of_numbers_say_of_what(tmp_path: Path) -> None:
     with Record.create(tmp_path / "run") as record:
         report = SearchReport(record, space, SCALE, MANIFEST, "accuracy")
         rows = torch.tensor([[1, 3, 0, 0, 0, 0, 1], [2, 3, 0, 0, 0, 0, 1]])
-        report.epoch({}, [], estimates(0, [0.5]), rows, 11)
+        report.epoch(1, {}, [], estimates(0, [0.5]), rows, 11)
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     shares = {tag: share for tag, share in line.items() if tag.startswith("policy/layer0/") and share}
     assert shares == {
@@ -169,11 +169,12 @@ def test_shares_of_numbers_say_of_what(tmp_path: Path) -> None:
 
 
 def test_an_epoch_without_updates_has_no_reward(report: SearchReport) -> None:
-    report.epoch({}, [], estimates(0, [0.5]), ROWS, 11)
+    report.epoch(1, {}, [], estimates(0, [0.5]), ROWS, 11)
     assert "search/reward" not in (report.record.run_dir / "metrics.jsonl").read_text()
 
 
 def test_a_row_is_drawn_on_the_way(report: SearchReport) -> None:
-    report.draw(ROWS[0].tolist(), "best candidate of epoch 2", 4)
+    for epoch in (1, 2):
+        report.epoch(epoch, {}, [], estimates(0, [0.5]), ROWS, 4 * epoch)
     events = logged(report)
-    assert [event.step for event in events.Images("cell/normal") + events.Images("cell/reduction")] == [4, 4]
+    assert [event.step for event in events.Images("cell/normal") + events.Images("cell/reduction")] == [8, 8]

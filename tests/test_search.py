@@ -25,7 +25,7 @@ from enas.report import SearchReport
 from enas.schedule import Cosine
 from enas.search import Search
 from enas.space import EnasMicro, Scale, load_genotype
-from enas.strategy import Random, Reinforce, Sampler
+from enas.strategy import LocalSearch, Random, Reinforce, Sampler
 from enas.strategy.history import RememberingSampler
 from enas.supernet import Supernet
 from enas.train import SharedTraining
@@ -359,6 +359,18 @@ def test_limits_hold_for_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for rows in (*trained, *told, comparison.search.sampled.choices, comparison.random.sampled.choices):
         assert bool((SPACE.cost(rows, SCALE).params <= limit).all())
     assert lines(tmp_path / "limited")[1]["search/rejected"] > 0
+
+
+def test_a_strategy_knows_which_rows_are_refused(tmp_path: Path) -> None:
+    rows = SPACE.random(50, seeded(0, "any"))
+    params = SPACE.cost(rows, SCALE).params
+    limit = int(params.median())
+    with Record.create(tmp_path / "limited") as record:
+        strategy = Start(params=limit, strategy=lambda: LocalSearch(SPACE)).build(record).strategy
+        assert strategy.accept is not None
+        assert torch.equal(strategy.accept(rows), params <= limit)
+    with Record.create(tmp_path / "free") as record:
+        assert Start(strategy=lambda: LocalSearch(SPACE)).build(record).strategy.accept is None
 
 
 def test_impossible_limits_are_a_users_mistake(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def finished(told: list[Estimates]) -> Tally:
         tally.told(each)
     epoch = {"time/share/strategy": 0.25, "time/epoch_seconds": 2.0}
     for _ in range(2):
-        tally.epoch(epoch, [], told[0], told[0].choices, 1)
+        tally.epoch(1, epoch, [], told[0], told[0].choices, 1)
     both = Contender(told[-1], told[-1].top(1))
     tally.finish(Comparison(both, both), None, 3.0, 1)
     return tally

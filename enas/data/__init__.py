@@ -7,6 +7,7 @@ from enas.data.benchmark import Benchmark
 from enas.data.cifar import cifar10, cifar100
 from enas.data.dataset import DataSet, Split, assemble
 from enas.data.folder import folder
+from enas.data.nasbench101 import nasbench101
 from enas.data.nasbench201 import nasbench201
 from enas.data.sources import digits, npz
 from enas.data.text import Text, columns, text
@@ -19,6 +20,7 @@ DATA: dict[str, Callable[..., DataSet | Text | Benchmark]] = {
     "folder": folder,
     "npz": npz,
     "text": text,
+    "nasbench101": nasbench101,
     "nasbench201": nasbench201,
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "columns",
     "digits",
     "folder",
+    "nasbench101",
     "nasbench201",
     "normalise",
     "npz",

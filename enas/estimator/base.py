@@ -47,6 +47,10 @@ class Estimator(ABC):
         """Take up what `state_dict` gave."""
 
 
+class OneShotEstimator(Estimator):
+    """Scores children with the weights of a supernet: what enas-rank can judge."""
+
+
 class Scores:
     """Sums of the objective over images for M children, kept on the device until they are asked for."""
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from enas.architecture import Estimates
 from enas.data import Text, columns
 from enas.errors import UserError
-from enas.estimator.base import Estimator
+from enas.estimator.base import OneShotEstimator
 from enas.graph import Captured, wanted
 from enas.language.recipe import bounded
 from enas.material import check_material
@@ -21,7 +21,7 @@ REWARD = 80.0
 """What a perplexity of 1 would be worth (ENAS paper, section 3.1; all codes)."""
 
 
-class Language(Estimator):
+class Language(OneShotEstimator):
     """Scores children on validation text with shared weights; all rows of a call on the same words, from zero states.
 
     Where not all text is used, `windows` consecutive windows from a random place are, the state carried from one to

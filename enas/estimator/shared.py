@@ -10,7 +10,7 @@ from torch import Tensor
 from enas.architecture import Estimates
 from enas.data import DataSet
 from enas.errors import UserError
-from enas.estimator.base import Estimator, Objective, Scores, score_sums
+from enas.estimator.base import Objective, OneShotEstimator, Scores, score_sums
 from enas.graph import Captured, wanted
 from enas.material import check_material
 from enas.memory import affordable
@@ -18,7 +18,7 @@ from enas.randomness import seeded
 from enas.supernet import Supernet
 
 
-class Shared(Estimator):
+class Shared(OneShotEstimator):
     """Scores children on validation images with shared weights, several in one forward pass.
 
     batch_size  validation images a forward pass, which is also the batch of the `batch` policy

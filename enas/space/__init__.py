@@ -18,13 +18,26 @@ from enas.space.enas_macro import EnasMacro
 from enas.space.enas_micro import EnasMicro
 from enas.space.enas_rnn import EnasRnn
 from enas.space.hierarchical import Hierarchical
+from enas.space.nasbench101 import NasBench101
 from enas.space.nasbench201 import NasBench201
 from enas.space.nasnet import Amoeba, NasNet, Pnas
 from enas.space.relaxable import Edge, RelaxableNetwork, RelaxableSpace
 
 SPACES: dict[str, type[SearchSpace]] = {
     space.name: space
-    for space in (EnasMicro, EnasMacro, EnasRnn, NasBench201, NasNet, Amoeba, Pnas, Darts, Chain, Hierarchical)
+    for space in (
+        EnasMicro,
+        EnasMacro,
+        EnasRnn,
+        NasBench101,
+        NasBench201,
+        NasNet,
+        Amoeba,
+        Pnas,
+        Darts,
+        Chain,
+        Hierarchical,
+    )
 }
 _BUILT_IN = frozenset(SPACES)
 
@@ -89,6 +102,7 @@ __all__ = [
     "EnasRnn",
     "Hierarchical",
     "Material",
+    "NasBench101",
     "NasBench201",
     "NasNet",
     "Network",

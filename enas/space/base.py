@@ -169,7 +169,10 @@ class SearchSpace(ABC):
     """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling. Arguments may
     decide."""
     constrained: ClassVar[bool] = False
-    """Whether a row within the alternatives, repaired, may still be illegal, so that sampled rows have to be tested."""
+    """Whether a row whose decisions were drawn one by one may be illegal though inactive ones are 0.
+
+    The search then tests sampled rows; `repair` may still make one of them legal.
+    """
     own_layers: int | None = None
     """The layers of each of its networks where their number belongs to the row; None where any number may be asked."""
     decisions: tuple[Decision, ...]
@@ -268,15 +271,40 @@ class SearchSpace(ABC):
         uniform = torch.rand(count, len(sizes), generator=generator, device=generator.device, dtype=torch.float64)
         return self.repair((uniform * sizes).long())
 
+    def picked(self) -> Tensor:
+        """float64 [D]: how often `mutate` picks each decision, up to a factor, where it has alternatives; here equal.
+
+        Spaces whose mutation is published as a choice in steps say so (see enas/space/mutation.py).
+        """
+        return torch.ones(len(self.decisions), dtype=torch.float64)
+
+    @cached_property
+    def _picked(self) -> Resident:
+        return Resident(self.picked())
+
     def mutate(self, choices: Tensor, generator: torch.Generator) -> Tensor:
-        """Change one decision of each row to another alternative, uniformly among the decisions that have one."""
+        """Change one decision of each row, `picked` among the active ones that have alternatives, to another one.
+
+        The other alternative is uniform.
+        """
         sizes = self.sizes(choices.device)
-        free = (self.active(choices) & (sizes > 1)).double()
+        free = (self.active(choices) & (sizes > 1)) * self._picked.on(choices.device)
         place = torch.multinomial(free, 1, generator=generator)
         size = sizes[place]
         uniform = torch.rand(place.shape, generator=generator, device=choices.device, dtype=torch.float64)
         other = (choices.gather(1, place) + 1 + (uniform * (size - 1)).long()) % size
         return self.repair(choices.scatter(1, place, other))
+
+    def neighbours(self, choices: Tensor) -> Tensor:
+        """The legal rows int64 [k, D] that are one decision away from one row [1, D], repaired, each once."""
+        sizes = self.sizes(choices.device)
+        rows = choices.repeat(int(sizes.sum()), 1)
+        place = torch.repeat_interleave(sizes)
+        alternative = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[place]
+        rows.scatter_(1, place[:, None], alternative[:, None])
+        rows = self.repair(rows[self.active(choices)[0, place] & (alternative != choices[0, place])])
+        distinct: Tensor = torch.unique(rows[self.legal(rows) & (rows != choices).any(dim=1)], dim=0)
+        return distinct
 
     def architecture(self, row: Sequence[int]) -> Architecture:
         return Architecture.of(self.name, self.arguments, row)

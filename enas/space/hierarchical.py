@@ -23,6 +23,7 @@ from enas.space.hierarchical_network import (
     MotifNetwork,
     complete,
 )
+from enas.space.mutation import stepwise
 from enas.space.stacking import halve
 
 ALLOWED = {"motifs": (0, 20), "motif_nodes": (2, 6), "nodes": (2, 12)}
@@ -127,6 +128,14 @@ class Hierarchical(SearchSpace):
             kept = kept.scatter(1, numbers[:, place, None], key)
         contents = kept[:, 1:, None] // powers % len(PRIMITIVES)
         return torch.cat([contents.flatten(1), numbers], dim=1)
+
+    def picked(self) -> Tensor:
+        """As published: the level, then the motif, the node, the node it reads."""
+        steps: list[tuple[str, ...]] = []
+        for decision in self.decisions:
+            graph, node, source = decision.name.split("/")
+            steps.append(("cell" if graph == "cell" else "motifs", graph, node, source))
+        return stepwise(steps)
 
     def _graphs(self, row: Sequence[int]) -> dict[str, dict[str, list[tuple[str, str]]]]:
         """Graph -> node -> its edges, each (source, operation)."""

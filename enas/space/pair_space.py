@@ -17,6 +17,7 @@ from torch import Tensor
 from enas.draw import Drawing, Part
 from enas.errors import UserError
 from enas.space.base import Cost, Resident, Scale, SearchSpace
+from enas.space.mutation import stepwise
 from enas.space.operations import pointwise_cost
 from enas.space.pair_cell import ABSENT, CONCAT, ROUTES, KeptPairs, nodes_of, unread
 from enas.space.pair_network import PairNetwork
@@ -222,6 +223,18 @@ class PairSpace(SearchSpace):
             return [(self.nodes, slice(None))]
         sizes = (cells[..., JOIN] != ABSENT).sum(dim=1)
         return [(nodes, (sizes == nodes).nonzero()[:, 0]) for nodes in range(1, self.nodes + 1)]
+
+    def picked(self) -> Tensor:
+        """As published (Real et al. 2019): the cell, then what a node reads or what it does, the node, the side.
+
+        How a node joins its sides counts as a third thing that it does.
+        """
+        steps: list[tuple[str, ...] | None] = []
+        for decision in self.decisions:
+            cell, node, *element = decision.name.split("/")
+            what = "reads" if element[-1] in ("source", "sources") else "does"
+            steps.append((cell, what, node, element[0]) if len(decision.alternatives) > 1 else None)
+        return stepwise(steps)
 
     def _simplified(self, source: Tensor, operation: Tensor) -> Tensor:
         """Sources [n, nodes, 2] with those that make no difference set to the least that they may be."""

@@ -24,6 +24,12 @@ class Strategy(ABC):
     a checkpoint loads without executing anything.
     """
 
+    accept: Callable[[Tensor], Tensor] | None = None
+    """Which of rows [n, D] are legal and within the limits, bool [n]; None where all are. A search sets it.
+
+    Rows that do not pass are refused without being told. A strategy that waits for certain rows has to know of them.
+    """
+
     def __init__(self, space: SearchSpace):
         self.space = space
 

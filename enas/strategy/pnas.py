@@ -32,13 +32,13 @@ class ProgressiveSearch(RememberingSampler):
 
     beam           rows that are expanded, and rows that are asked for at each level
     expansions     rows that are ranked at each level, a random part where there are more
-    random_share   how many of the rows asked for are random instead; they also lead out where limits reject all others
     surrogate, members, embedding, hidden, steps, learning_rate   see `Fitting`
     memory         rows that are kept, the newest and the best one
     seed           of surrogates, and of what is left out where there are too many expansions
 
-    Rows in line are asked for roughly best first: the one in place i with a weight of 1 / i. A level ends when as many
-    rows have been told as it had in line. Raises UserError for a value out of range.
+    Rows in line are asked for roughly best first: the one in place i with a weight of 1 / i. Where more are asked for
+    they are random, of no more blocks than the level has. A level ends when as many rows have been told as it had in
+    line. Raises UserError for a value out of range.
     """
 
     def __init__(
@@ -46,7 +46,6 @@ class ProgressiveSearch(RememberingSampler):
         space: SearchSpace,
         beam: int = 256,
         expansions: int = 10000,
-        random_share: float = 0.05,
         surrogate: Family = "mlp",
         members: int = 5,
         embedding: int = 100,
@@ -61,13 +60,11 @@ class ProgressiveSearch(RememberingSampler):
         for key, count in {**counts, "steps": steps}.items():
             if count < 1:
                 raise UserError(f"strategy.{key}={count}: allowed is 1 or more")
-        if not 0 <= random_share < 1:
-            raise UserError(f"strategy.random_share={random_share}: allowed is 0 to less than 1")
         if surrogate not in get_args(Family):
             raise UserError(f"strategy.surrogate={surrogate}: allowed are {', '.join(get_args(Family))}")
         if not 0 < learning_rate < math.inf:
             raise UserError(f"strategy.learning_rate={learning_rate}: allowed is more than 0")
-        self.beam, self.random_share, self.seed = beam, random_share, seed
+        self.beam, self.seed = beam, seed
         self.fitting = Fitting(surrogate, members, embedding, hidden, steps, learning_rate)
         self.expansion = Expansion(space, expansions)
         self.level = 1
@@ -89,12 +86,11 @@ class ProgressiveSearch(RememberingSampler):
 
     def ask(self, count: int, generator: torch.Generator) -> Tensor:
         rows = self.expansion.cut(self.space.random(count, generator), self.level)
-        taken = min(count, len(self.line))
+        line = self.line if self.accept is None else self.line[self.accept(self.line)]
+        taken = min(count, len(line))
         if taken:
-            weight = 1 / torch.arange(1.0, len(self.line) + 1, device=self.line.device)
-            places = torch.multinomial(weight, taken, generator=generator)
-            chance = torch.rand(taken, 1, generator=generator, device=self.line.device)
-            rows[:taken] = torch.where(chance < self.random_share, rows[:taken], self.line[places])
+            weight = 1 / torch.arange(1.0, len(line) + 1, device=line.device)
+            rows[:taken] = line[torch.multinomial(weight, taken, generator=generator)]
         return rows
 
     def tell(self, estimates: Estimates) -> dict[str, Tensor]:
@@ -141,12 +137,16 @@ class ProgressiveSearch(RememberingSampler):
         self.due = count  # everything within reach is told: random rows lead on
 
     def _line_up(self, rows: Tensor, predicted: Tensor, count: int, known: Set[tuple[int, ...]] = frozenset()) -> None:
-        """Keep the first `count` of rows [k, D] that are different functions and not `known`."""
+        """Keep the first `count` of rows [k, D] that are different functions, not `known`, and within the limits."""
         first: dict[tuple[int, ...], int] = {}
         for start in range(0, len(rows), CHUNK):
-            for place, row in enumerate(self.space.canonical(rows[start : start + CHUNK]).tolist(), start):
+            part = rows[start : start + CHUNK]
+            passes = torch.ones(len(part), dtype=torch.bool) if self.accept is None else self.accept(part)
+            for place, row in zip(
+                passes.nonzero()[:, 0].tolist(), self.space.canonical(part[passes]).tolist(), strict=True
+            ):
                 if tuple(row) not in known:
-                    first.setdefault(tuple(row), place)
+                    first.setdefault(tuple(row), start + place)
             if len(first) >= count:
                 break
         kept, device = torch.tensor(list(first.values())[:count], dtype=torch.int64), self.history.rows.device

@@ -18,10 +18,10 @@ from PIL import Image
 
 from enas.alone import StandAloneTraining
 from enas.api import scale_for
-from enas.data import DATA, DataSet, Text
+from enas.data import DATA, Benchmark, DataSet, Text
 from enas.descent import Descent
 from enas.errors import UserError
-from enas.estimator import Shared
+from enas.estimator import Shared, Table
 from enas.estimator.rank import kendall
 from enas.final import FinalTraining, evaluate
 from enas.language import FinalLanguageTraining
@@ -96,7 +96,15 @@ def roots(tmp_path_factory: pytest.TempPathFactory, images: Path, arrays: Path) 
     for split in ("train", "valid", "test"):
         lines = (" ".join(f"word{(line * place) % 7}" for place in range(1, 9)) for line in range(60))
         (text / f"tiny.{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return {"cifar10": folder, "cifar100": folder, "folder": images, "npz": arrays, "text": text}
+    rows = np.stack(np.unravel_index(np.arange(5**6), [5] * 6), axis=1).astype(np.uint8)
+    table = tmp_path_factory.mktemp("table")
+    accuracies = {name: rows.sum(axis=1) / 1.0 for name in ("val12_cifar10", "test200_cifar10")}
+    np.savez(table / "nasbench201.npz", ops=rows, **accuracies)  # type: ignore[arg-type]
+    cell = {"n_vertices": np.array([2], np.uint8), "adj_bits": np.ones(1, np.uint32)}
+    unread = {"ops": np.full((1, 5), 255, np.uint8), "test_acc108": np.full(1, 0.8, np.float32)}
+    np.savez(table / "nasbench101.npz", **cell, **unread)  # type: ignore[arg-type]
+    known = {"cifar10": folder, "cifar100": folder, "folder": images, "npz": arrays, "text": text}
+    return {**known, "nasbench101": table, "nasbench201": table}
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +156,9 @@ def test_every_data_set_can_be_chosen(name: str, roots: dict[str, Path]) -> None
         config = composed(verb, f"data={name}", *given_for(verb, roots, name))
         assert config.data["_target_"] == f"enas.data.{name}"
     data = instantiate(config.data)
-    assert isinstance(data, Text if name == "text" else DataSet)
+    assert isinstance(data, {"text": Text, "nasbench101": Benchmark, "nasbench201": Benchmark}.get(name, DataSet))
     assert data.name.startswith(name)
-    assert min(len(data.train), len(data.valid), len(data.test)) > 0
+    assert isinstance(data, Benchmark) or min(len(data.train), len(data.valid), len(data.test)) > 0
 
 
 def test_no_data_set_lacks_its_choice() -> None:
@@ -183,6 +191,14 @@ def test_every_choice_of_a_search_can_be_built(group: str, option: str, roots: d
         assert enas("search", f"{group}={option}", "run_dir=bad").err.startswith(
             f"enas-search: {group}={option}: not for enas-search, which takes "
         )
+        return
+    if option in ("table", "nasbench101"):
+        benchmark = option if group == "space" else "nasbench201"
+        given = ("estimator=table", f"data={benchmark}", *given_for("search", roots, benchmark))
+        config = composed("search", f"space={benchmark}", *given)
+        space, data = instantiate(config.space), instantiate(config.data)
+        assert type(space) is SPACES[benchmark]
+        assert isinstance(instantiate(config.estimator, _partial_=True)(space=space, data=data), Table)
         return
     size = [key for key in SIZE if not (group == "space" and key.startswith("space."))]
     if "language" in option or option == "enas_rnn":
@@ -767,6 +783,7 @@ def test_inherited_weights_that_cannot_be_read(enas: Call, searched: Path, damag
         ("epochs=0", "epochs=0: allowed is 1 or more"),
         ("train.dropout=1", "train.dropout=1: allowed is 0 to less than 1"),
         ("train=shared", "train=shared: not for enas-rank, which takes final"),
+        ("estimator=table", "estimator=table: not for enas-rank, which takes language, shared"),
         ("data.valid=0", "data.valid=0: a search needs validation images"),
         ("resume=x", "resume: enas-rank has no such key or group"),
         ("estimator.children=0", "estimator.children=0: allowed is 1 or more"),

@@ -160,9 +160,28 @@ def test_mutation_reaches_every_neighbour_and_needs_two_alternatives(space: Sear
     for place, decision in enumerate(space.decisions):
         free = bool(active[place]) and len(decision.alternatives) > 1
         expected = set(range(len(decision.alternatives))) if free else {int(row[0, place])}
+        if space.constrained:
+            changes = {choice: row.scatter(1, torch.tensor([[place]]), choice) for choice in expected}
+            expected = {choice for choice, change in changes.items() if space.legal(change)}
         assert set(changed[:, place].tolist()) >= expected, decision.name
         if bool(active[place]):
             assert set(changed[:, place].tolist()) == expected, decision.name
+
+
+@all_spaces
+def test_neighbours_are_the_rows_one_decision_away(space: SearchSpace) -> None:
+    for row in space.random(3, generator()):
+        expected = set[tuple[int, ...]]()
+        for place in space.active(row[None])[0].nonzero().flatten().tolist():
+            for alternative in range(len(space.decisions[place].alternatives)):
+                changed = row[None].clone()
+                changed[0, place] = alternative
+                repaired = space.repair(changed)
+                if bool(space.legal(repaired)[0]) and not torch.equal(repaired[0], row):
+                    expected.add(tuple(repaired[0].tolist()))
+        neighbours = space.neighbours(row[None])
+        assert len(neighbours) == len(expected) > 0
+        assert {tuple(neighbour) for neighbour in neighbours.tolist()} == expected
 
 
 @all_spaces
@@ -237,13 +256,19 @@ def test_drawings_name_every_operation_that_the_graph_names(space: SearchSpace) 
     row = space.random(1, generator())[0].tolist()
     drawings = space.drawings(row)
     assert drawings
-    drawn = sorted(
-        part.operation for drawing in drawings.values() for parts in drawing.nodes.values() for part in parts
-    )
-    chosen = zip(space.decisions, row, space.active(torch.tensor([row]))[0].tolist(), strict=True)
-    named = (
-        decision.alternatives[choice] for decision, choice, active in chosen if active and decision.kind == "operation"
-    )
+    nodes = {name: parts for drawing in drawings.values() for name, parts in drawing.nodes.items()}
+    # Parts of one name are one operation.
+    apart = [
+        {part.name: part.operation for part in parts}
+        for drawing in drawings.values()
+        for parts in drawing.nodes.values()
+    ]
+    drawn = sorted(operation for each in apart for operation in each.values())
+    idle = {name for name, parts in nodes.items() if not parts}
+    active = space.active(torch.tensor([row]))[0].tolist()
+    pairs = zip(space.decisions, row, active, strict=True)
+    chosen = [(decision, choice) for decision, choice, active in pairs if active and decision.owner not in idle]
+    named = (decision.alternatives[choice] for decision, choice in chosen if decision.kind == "operation")
     if any(decision.kind == "operation" for decision in space.decisions):
         assert drawn == sorted(name for name in named if name != "none")
     for drawing in drawings.values():
@@ -262,7 +287,7 @@ def test_a_space_that_cannot_share_weights_is_refused_by_a_supernet_and_trains_f
     with pytest.raises(UserError, match=f"space {space.name} cannot share weights"):
         Supernet(space, scale_of(space), generator())
     data, row = digits(), space.random(1, generator(1))[0].tolist()
-    scale = scale_for(data, space.default_layers, filters=8)
+    scale = scale_for(data, scale_of(space).layers, filters=8)
     child = Child(space, row, scale, generator(2))
     cost = space.cost(torch.tensor([row]), scale)
     assert sum(parameter.numel() for parameter in child.parameters()) == int(cost.params)

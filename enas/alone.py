@@ -18,6 +18,7 @@ from enas.phases import OTHER, Phases
 from enas.randomness import Randomness
 from enas.record import Record, throughput
 from enas.schedule import Cosine
+from enas.space import Material
 from enas.supernet import Child, load_child, save_child
 
 BEST, LAST = "best.pt", "last.pt"
@@ -40,7 +41,11 @@ class StandAloneTraining(ABC):
     """Whether more of that one is better."""
     unit: ClassVar[str]
     """What is trained on."""
+    reads: ClassVar[Material]
+    """What its networks read."""
     validates: bool
+    goes_by_validation: bool = False
+    """Whether validation after an epoch changes how the next ones train, so that no epoch may go without."""
 
     def __init__(
         self,
@@ -90,7 +95,7 @@ class StandAloneTraining(ABC):
         """What is logged of an epoch, of the means of METRICS."""
         return means
 
-    def _kept(self) -> AbstractContextManager[object]:
+    def kept(self) -> AbstractContextManager[object]:
         """Within it `child` has the weights that are validated, saved and tested: those under training."""
         return nullcontext()
 
@@ -134,6 +139,22 @@ class StandAloneTraining(ABC):
                 bar.set_postfix_str(self._end_epoch(record, time.perf_counter() - started))
         return self._test(record)
 
+    def train(self) -> None:
+        """Train what is left, for whoever wants the weights alone: nothing is logged, saved or tested.
+
+        `child` has within `kept` what this gives. Raises UserError where the loss is no longer finite.
+        """
+        while self.epoch < self.epochs:
+            for _ in self._steps():
+                pass
+            self.phases.shares()  # nobody asks for them, and on CUDA the marks of an epoch are many
+            self.check(self.epoch + 1)
+            self._turn()
+            if self.goes_by_validation:
+                with self.kept():
+                    valid = self._measure(self.child, "valid")
+                self._validated(valid)
+
     def _steps(self) -> Iterator[None]:
         rate = self.rate()
         self.child.train()
@@ -145,6 +166,7 @@ class StandAloneTraining(ABC):
 
     def _end_epoch(self, record: Record, seconds: float) -> str:
         """Validate, log and save; returns a line for the progress bar."""
+        work = {self.unit: self.trained * self.examples}
         shares = self.phases.shares()
         rate, main = self.rate(), self.MEASURES[0]
         self.check(self.epoch + 1)
@@ -152,10 +174,10 @@ class StandAloneTraining(ABC):
         values = {f"train/{name}": value for name, value in self._means(means).items()}
         line = f"train {main} {values[f'train/{main}']:.4f}"
         values["train/rate"] = rate
-        self.epoch += 1
+        self._turn()
         if self.validates:
             self.phases.enter("validation")
-            with self._kept():
+            with self.kept():
                 valid = self._measure(self.child, "valid")
                 values |= {f"valid/{name}": value for name, value in valid.items()}
                 line += f", valid {valid[main]:.4f}"
@@ -163,15 +185,18 @@ class StandAloneTraining(ABC):
                     self.best = {**valid, "epoch": self.epoch}
                     save_child(self.child, record.run_dir / BEST)
             self._validated(valid)
-        work = {self.unit: self.trained * self.examples}
         machine = throughput(work, seconds, self.randomness.device, shares, self.epochs - self.epoch)
         record.scalars({**values, **machine}, self.epoch * self.steps)
         self.seconds += seconds
-        self.trained = 0
-        self._sums.zero_()
         if self.epoch % self.checkpoint_every == 0 or self.epoch == self.epochs:
             self._save(record)
         return line
+
+    def _turn(self) -> None:
+        """The epoch is done: on to the next."""
+        self.epoch += 1
+        self.trained = 0
+        self._sums.zero_()
 
     def _rank(self, valid: dict[str, float]) -> tuple[float, float]:
         """Compares epochs: the measure that counts, then the loss."""
@@ -182,7 +207,7 @@ class StandAloneTraining(ABC):
         """Called after each validation."""
 
     def _test(self, record: Record) -> dict[str, Any]:
-        with self._kept():
+        with self.kept():
             save_child(self.child, record.run_dir / LAST)
         chosen = BEST if self.validates else LAST
         child = load_child(record.run_dir / chosen, self.randomness.device)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from enas.errors import UserError
+from enas.errors import DivergedError, UserError
 
 
 class Descent:
@@ -41,11 +41,13 @@ class Descent:
             raise UserError(f"train.weight_decay={weight_decay}: allowed is 0 or more")
         if clip is not None and not clip > 0:
             raise UserError(f"train.clip={clip}: allowed is more than 0, or null for no clipping")
-        self._parameters = []
+        self._parameters: list[nn.Parameter] = []
+        self._names: dict[nn.Parameter, str] = {}
         decayed: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in parameters:
             self._parameters.append(parameter)
+            self._names[parameter] = name
             parameter.grad = torch.zeros_like(parameter)
             (others if name.endswith(("gain", "bias")) and not decay_norms else decayed).append(parameter)
         groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -84,10 +86,29 @@ class Descent:
         self.finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         return norm
 
+    @torch.no_grad()
+    def unroll(self, gradients: Mapping[str, Tensor], rate: float | Tensor) -> tuple[dict[str, Tensor], float | Tensor]:
+        """Where a step along `gradients`, by name, would take the weights, without clipping; nothing is changed.
+
+        Returns the weights by name, and how far a weight moves against a unit of its gradient.
+        """
+        moved: dict[str, Tensor] = {}
+        for group in self._optimiser.param_groups:
+            momentum, decay = group["momentum"], group["weight_decay"]
+            for parameter in group["params"]:
+                name = self._names[parameter]
+                change = gradients[name] + decay * parameter
+                buffer = self._optimiser.state[parameter].get("momentum_buffer")
+                direction = change if buffer is None else momentum * buffer + change
+                if group["nesterov"]:
+                    direction = change + momentum * direction
+                moved[name] = parameter - rate * direction
+        return moved, rate * (1 + momentum) if group["nesterov"] else rate
+
     def check(self, epoch: int) -> None:
-        """Raise UserError if a loss or a gradient of `epoch`, counted from 1, or before was not finite."""
+        """Raise DivergedError if a loss or a gradient of `epoch`, counted from 1, or before was not finite."""
         if not bool(self.finite):
-            raise UserError(
+            raise DivergedError(
                 f"the loss became NaN or infinite in epoch {epoch}; the last checkpoint is good: start again with a "
                 "lower train.rate.maximum or with train.clip set"
             )

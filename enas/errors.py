@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake."""
+"""What is told in one sentence: a user's mistake, above all."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The commands print the sentence and leave with exit code 2; nothing else is ever shown for it.
     """
+
+
+class DivergedError(UserError):
+    """A loss or a gradient was not finite: the weights are lost."""

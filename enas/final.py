@@ -16,7 +16,7 @@ from enas.errors import UserError
 from enas.material import check_material
 from enas.randomness import Randomness
 from enas.schedule import Cosine
-from enas.space import Noise
+from enas.space import Material, Noise
 from enas.supernet import Child
 
 
@@ -40,6 +40,7 @@ class FinalTraining(StandAloneTraining):
     MEASURES = ("accuracy", "loss")
     higher_is_better = True
     unit = "images"
+    reads: ClassVar[Material] = "images"
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class FinalTraining(StandAloneTraining):
         checkpoint_every: int = 1,
         progress: bool = True,
     ):
-        check_material(child.space, data, "images", "train")
+        check_material(child.space, data, self.reads, "train")
         if batch_size < 2:
             raise UserError(f"batch_size={batch_size}: allowed is 2 or more, batch norm needs several images")
         for key, share in (("dropout", dropout), ("drop_path", drop_path), ("label_smoothing", label_smoothing)):

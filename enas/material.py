@@ -10,8 +10,16 @@ from enas.errors import UserError
 from enas.space import Material, SearchSpace
 
 CHOICES: Mapping[Material, Mapping[str, str]] = {
-    "images": {"train": "train=shared (final in enas-train)", "estimator": "estimator=shared"},
-    "text": {"train": "train=language (language_final in enas-train)", "estimator": "estimator=language"},
+    "images": {
+        "train": "train=shared (final in enas-train)",
+        "estimator": "estimator=shared",
+        "estimator.train": "estimator=scratch",
+    },
+    "text": {
+        "train": "train=language (language_final in enas-train)",
+        "estimator": "estimator=language",
+        "estimator.train": "estimator=scratch_language",
+    },
 }
 """The groups whose choices are made for one kind."""
 
@@ -26,7 +34,7 @@ def check_material(
 
     A table holds results of one space: only what is made for tables takes it.
 
-    group  of the configuration that chooses what is made for one kind: "train" or "estimator"
+    group  of the configuration that chooses what is made for one kind: "train", "estimator" or "estimator.train"
     """
     if isinstance(data, Benchmark):
         data.check(space)

@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 
+def derive_seed(seed: int, purpose: str) -> int:
+    """A seed of its own for one purpose of the run with this seed."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
 def seeded(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for one purpose of the run with this seed."""
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device).manual_seed(derive_seed(seed, purpose))
 
 
 class Randomness:

@@ -87,9 +87,16 @@ class SharedTraining(WeightTraining):
         self.phases.enter("forward")
         images = images.view(choices.shape[0], -1, *images.shape[1:])
         logits = self.supernet(images, choices, noise=Noise(self._augment, self._dropout)).flatten(0, 1)
+        self._descend(logits, labels, rate)
+
+    def _descend(self, logits: Tensor, labels: Tensor, rate: Tensor, penalty: Tensor | None = None) -> None:
+        """Move the weights by the cross-entropy of logits [B, K], and add up the metrics.
+
+        `penalty`, a scalar, is added to what is differentiated and is no part of the metrics.
+        """
         loss = functional.cross_entropy(logits, labels)
         self.phases.enter("backward")
-        self.descent.differentiate(loss)
+        self.descent.differentiate(loss if penalty is None else loss + penalty)
         self.phases.enter("update")
         norm = self.descent.move(loss, rate)
         accuracy = (logits.argmax(dim=1) == labels).double().mean()

@@ -136,9 +136,13 @@ class WeightTraining(Weights):
 
     def step(self, choices: Tensor, rate: float) -> None:
         self.phases.enter("step")
-        self._captured(choices, *self._next(rate))
+        self._advance(choices, *self._next(rate))
         self._summed += 1
         self.step_count += 1
+
+    def _advance(self, *inputs: Tensor) -> None:
+        """Do the step: `_train`, or a captured replay of it."""
+        self._captured(*inputs)
 
     @abstractmethod
     def _next(self, rate: float) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,12 +10,12 @@ from torch import Tensor
 
 from enas.data import Augmentation, Benchmark, DataSet, Split, Text, assemble
 from enas.data.nasbench201 import number
-from enas.estimator import Estimator, Language, Shared
+from enas.estimator import Cached, Estimator, Language, Scratch, Shared, ZeroCost
+from enas.language import FinalLanguageTraining
 from enas.space import (
     Amoeba,
     Chain,
     Cost,
-    Darts,
     Decision,
     EnasMacro,
     EnasMicro,
@@ -29,16 +30,23 @@ from enas.space import (
     Scale,
     SearchSpace,
 )
+from enas.space import Darts as DartsSpace
 from enas.strategy import (
     AntColony,
+    Darts,
     Evolution,
+    Gdas,
     HierarchicalEvolution,
     LocalSearch,
+    PcDarts,
     Ppo,
     ProgressiveSearch,
     Random,
     Reinforce,
+    Relaxation,
     Sampler,
+    Snas,
+    SuccessiveHalving,
 )
 from enas.supernet import Supernet
 
@@ -142,8 +150,8 @@ PAIR_SPACES: Mapping[str, SearchSpace] = {
 """NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
 
 RELAXABLE_SPACES: Mapping[str, RelaxableSpace] = {
-    "darts-2": Darts(2),
-    "darts-4": Darts(),
+    "darts-2": DartsSpace(2),
+    "darts-4": DartsSpace(),
     "nasbench201": NasBench201(),
 }
 """Spaces whose supernets also compute mixtures of operations."""
@@ -199,7 +207,17 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
     "pnas-lstm": lambda space: ProgressiveSearch(
         space, beam=6, expansions=20, surrogate="lstm", members=2, embedding=4, hidden=4, steps=1, memory=9
     ),
+    "successive_halving": lambda space: SuccessiveHalving(space, width=5, eta=2, rungs=3),
 }
+
+RELAXATIONS: Mapping[str, Callable[[SearchSpace], Relaxation]] = {
+    "darts": Darts,
+    "darts-first": lambda space: Darts(space, order=1, initial=1.0, seed=1),
+    "gdas": Gdas,
+    "snas": lambda space: Snas(space, resource_weight=0.01),
+    "pc_darts": lambda space: PcDarts(space, channels=2, frozen=0.0),
+}
+"""Strategies that learn a mixture, on RELAXABLE_SPACES."""
 
 SCALE = Scale(layers=1, filters=4, height=16, width=16, channels=3, classes=4)
 """Small, and yet every pool sees a border and an inside in every cell."""
@@ -216,7 +234,13 @@ ESTIMATORS: Mapping[str, Callable[[Supernet, DataSet], Estimator]] = {
     "shared-reestimated": lambda supernet, data: Shared(
         supernet, data, "loss", batch_size=16, images=16, children=5, statistics="reestimated"
     ),
+    "cached": lambda supernet, data: Cached(Shared(supernet, data, batch_size=16, images=16, children=4)),
+    "scratch": lambda supernet, data: Scratch(
+        supernet.space, supernet.scale, replace(data, train=data.train[torch.arange(16)]), epochs=1, batch_size=16
+    ),
+    "zero_cost": lambda supernet, data: ZeroCost(supernet.space, supernet.scale, data, batch_size=8),
 }
+"""Estimators on images; those that need no supernet take its space and its scale."""
 
 
 def toy_data(images: int = 90, scale: Scale = SCALE, augmentation: Augmentation | None = None) -> DataSet:
@@ -283,5 +307,14 @@ def toy_table() -> Benchmark:
 TEXT_ESTIMATORS: Mapping[str, Callable[[Supernet, Text], Estimator]] = {
     "language": lambda supernet, text: Language(supernet, text, batch_size=5, length=4, children=4),
     "language-loss": lambda supernet, text: Language(supernet, text, "loss", batch_size=3, length=5, windows=2),
+    "scratch": lambda supernet, text: Scratch(
+        supernet.space,
+        supernet.scale,
+        text,
+        "loss",
+        epochs=1,
+        batch_size=5,
+        train=partial(FinalLanguageTraining, steps=1),
+    ),
 }
 """Estimators on text."""

@@ -126,3 +126,25 @@ def test_the_caller_is_told_in_one_sentence() -> None:
 def test_bad_settings_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Descent(weights().items(), **settings)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("decay_norms", [True, False])
+def test_an_unrolled_step_is_where_the_next_one_leads(nesterov: bool, decay_norms: bool) -> None:
+    parameters = weights()
+    descent = Descent(parameters.items(), 0.9, nesterov, 0.1, decay_norms)
+    for rate in (0.05, 0.02, 0.1):
+        found = torch.autograd.grad(loss_of(parameters), list(parameters.values()), allow_unused=True)
+        gradients = {
+            name: torch.zeros_like(parameter) if gradient is None else gradient
+            for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
+        }
+        before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        moved, reach = descent.unroll(gradients, rate)
+        further, _ = descent.unroll({name: gradient + 1 for name, gradient in gradients.items()}, rate)
+        for name, parameter in parameters.items():
+            assert torch.equal(parameter, before[name])
+            assert_same(moved[name] - further[name], torch.full_like(moved[name], float(reach)))
+        descent.step(loss_of(parameters), rate)
+        for name, parameter in parameters.items():
+            assert_same(moved[name], parameter.detach())

@@ -21,11 +21,12 @@ from enas.language import FinalLanguageTraining, LanguageTraining
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
 from enas.record import Record
+from enas.relaxed import RelaxedTraining
 from enas.report import SearchReport
 from enas.scripts import rank
 from enas.search import Search
-from enas.space import EnasMacro, EnasMicro, EnasRnn, Scale, SearchSpace
-from enas.strategy import Reinforce
+from enas.space import EnasMacro, EnasMicro, EnasRnn, NasBench201, Scale, SearchSpace
+from enas.strategy import Reinforce, Snas
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
 
@@ -192,10 +193,23 @@ def trained_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def relaxed(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a few steps under a mixture that is charged."""
+    data, space, run_dir = npz(file, valid=12, test=12), NasBench201(), tmp_path_factory.mktemp("relaxed")
+    supernet = Supernet(space, Scale(1, 4, *data.image_shape, len(data.classes)), seeded(0, "weights"))
+    randomness = Randomness(0, RelaxedTraining.PURPOSES, CPU)
+    training = RelaxedTraining(supernet, data, randomness, Snas(space, resource_weight=0.1), 1, batch_size=12)
+    training.step(space.random(1, seeded(0, "rows")), 0.05)
+    with Record.create(run_dir) as record:
+        record.scalars(training.metrics(), 1)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
 def run_dirs(
-    searched: Path, skipping: Path, trained: Path, ranked: Path, searched_text: Path, trained_text: Path
+    searched: Path, skipping: Path, trained: Path, ranked: Path, searched_text: Path, trained_text: Path, relaxed: Path
 ) -> list[Path]:
-    return [searched, skipping, trained, ranked, searched_text, trained_text]
+    return [searched, skipping, trained, ranked, searched_text, trained_text, relaxed]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from torch import Tensor
 import enas.final
 from conformance import toy_data
 from enas.data import Augmentation, DataSet, Split
-from enas.errors import UserError
+from enas.errors import DivergedError, UserError
 from enas.final import FinalTraining, evaluate
 from enas.randomness import Randomness, seeded
 from enas.record import Record, load_checkpoint
@@ -275,6 +275,21 @@ def test_smoothing_raises_the_loss_of_a_sure_network() -> None:
     losses = [float(build(label_smoothing=share)._loss(sure, labels)) for share in (0.0, 0.3)]
     # A share of 0.3 is spread over three classes, so two wrong ones get 0.1 each, 20 nats away.
     assert losses == pytest.approx([0.0, 4.0], abs=1e-3)
+
+
+def test_weights_alone_are_trained_without_a_run_directory(tmp_path: Path) -> None:
+    recorded, _ = run(tmp_path, epochs=2)
+    alone = build(epochs=2)
+    alone.train()
+    assert same(alone.child.state_dict(), recorded.child.state_dict())
+    assert alone.epoch == 2
+    alone.train()  # nothing is left
+    assert same(alone.child.state_dict(), recorded.child.state_dict())
+
+
+def test_weights_alone_are_not_trained_once_they_are_lost() -> None:
+    with pytest.raises(DivergedError, match="infinite in epoch 1"):
+        build(rate=Cosine(1e30), clip=None, epochs=3).train()
 
 
 def test_the_same_seed_gives_the_same_training(unbroken: tuple[Path, FinalTraining, Any], tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class _Loop(FinalLanguageTraining):
 
     def looks(self, name: str, schedule: Cosine, steps: int) -> Iterator[Look]:
         params = sum(parameter.numel() for parameter in self.child.parameters())
-        valid, seconds, done = columns(self.data.valid, self._scored), 0.0, 0
+        valid, seconds, done = columns(self.data.valid, self.scored), 0.0, 0
         for look in range(1, LOOKS + 1):
             self._sums.zero_()
             started, end = time.perf_counter(), steps * look // LOOKS

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +12,11 @@ from torch.nn import functional
 
 from enas.architecture import Estimates
 from enas.comparison import Basis
+from enas.errors import UserError
 
 Objective = Literal["accuracy", "loss"]
+LABELS: Mapping[Objective, str] = {"accuracy": "accuracy", "loss": "minus loss"}
+"""What the values are called in reports."""
 
 
 class Estimator(ABC):
@@ -23,10 +27,16 @@ class Estimator(ABC):
 
     label: str
     """What the values are called in reports."""
-    weights: ClassVar[Basis] = "shared"
+    weights: Basis = "shared"
     """Whose weights the values come from. Those of shared weights are true only until these move."""
-    divisible: ClassVar[bool] = False
+    divisible: bool = False
     """Whether less than a full estimate can be had for less work."""
+    draws: bool = True
+    """Whether a generator draws the data; without, the generator changes nothing."""
+
+    def key(self, choices: Tensor) -> Tensor:
+        """int64 [n, D]: rows of equal keys have equal values. Rows that share weights are known by themselves alone."""
+        return choices
 
     @abstractmethod
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
@@ -49,6 +59,14 @@ class Estimator(ABC):
 
 class OneShotEstimator(Estimator):
     """Scores children with the weights of a supernet: what enas-rank can judge."""
+
+
+def check_objective(objective: str) -> Objective:
+    """The objective; raises UserError where images have none of this name."""
+    for known in LABELS:
+        if objective == known:
+            return known
+    raise UserError(f"objective={objective}: allowed are accuracy and loss")
 
 
 class Scores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -17,8 +18,19 @@ from enas.language.recipe import bounded
 from enas.material import check_material
 from enas.supernet import Supernet
 
+TextObjective = Literal["perplexity", "loss"]
 REWARD = 80.0
 """What a perplexity of 1 would be worth (ENAS paper, section 3.1; all codes)."""
+TEXT_LABELS: Mapping[TextObjective, str] = {"perplexity": f"{REWARD:g}/perplexity", "loss": "minus loss"}
+"""What the values are called in reports."""
+
+
+def check_text_objective(objective: str) -> TextObjective:
+    """The objective; raises UserError where text has none of this name."""
+    for known in TEXT_LABELS:
+        if objective == known:
+            return known
+    raise UserError(f"objective={objective}: on text allowed are perplexity and loss")
 
 
 class Language(OneShotEstimator):
@@ -42,7 +54,7 @@ class Language(OneShotEstimator):
         self,
         supernet: Supernet,
         data: Text,
-        objective: Literal["perplexity", "loss"] = "perplexity",
+        objective: TextObjective = "perplexity",
         batch_size: int = 64,
         length: int = 35,
         windows: int = 1,
@@ -50,8 +62,7 @@ class Language(OneShotEstimator):
         graph: Literal["auto", "off"] = "auto",
     ):
         check_material(supernet.space, data, "text", "estimator")
-        if objective not in ("perplexity", "loss"):
-            raise UserError(f"objective={objective}: on text allowed are perplexity and loss")
+        self.objective = check_text_objective(objective)
         sizes = {"batch_size": batch_size, "length": length, "windows": windows, "children": children}
         for key, value in sizes.items():
             if value < 1:
@@ -61,8 +72,8 @@ class Language(OneShotEstimator):
                 f"estimator.batch_size={batch_size}: the validation text has {len(data.valid)} words, each column "
                 "needs at least 2"
             )
-        self.supernet, self.objective = supernet, objective
-        self.label = f"{REWARD:g}/perplexity" if objective == "perplexity" else "minus loss"
+        self.supernet = supernet
+        self.label = TEXT_LABELS[self.objective]
         self.length, self.windows, self.children = length, windows, children
         self._text = columns(data.valid, batch_size)
         self._captured = Captured(self._score, capture=wanted(graph, data.valid.device, supernet.space.static))
@@ -84,7 +95,7 @@ class Language(OneShotEstimator):
                 window = text[:, first : min(first + self.length, usable) + 1]
                 added, state = self._captured(rows, window, state)
                 sums += added
-            parts.append(self._estimates(rows, sums, usable * len(text)))
+            parts.append(word_estimates(rows, sums, usable * len(text), self.objective, self.step))
         return Estimates.joined(parts)
 
     def _score(self, rows: Tensor, window: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,12 +106,14 @@ class Language(OneShotEstimator):
         losses = torch.stack([functional.cross_entropy(own, targets, reduction="none") for own in logits]).double()
         return torch.stack([losses.sum(dim=1), losses.square().sum(dim=1)], dim=1), output.state
 
-    def _estimates(self, rows: Tensor, sums: Tensor, words: int) -> Estimates:
-        loss, square = (sums / words).unbind(dim=1)
-        loss, square = bounded(loss), square.nan_to_num(nan=0.0, posinf=0.0)
-        error = ((square - loss**2).clamp_min(0.0) / max(words - 1, 1)).sqrt()
-        perplexity = loss.exp()
-        value = REWARD / perplexity if self.objective == "perplexity" else -loss
-        if self.objective == "perplexity":
-            error = error * value  # to first order: the derivative of exp(-loss) is itself
-        return Estimates(rows, value, error, {"perplexity": perplexity, "loss": loss}, words, self.step)
+
+def word_estimates(rows: Tensor, sums: Tensor, words: int, objective: TextObjective, step: int) -> Estimates:
+    """Estimates of rows [n, D] from sums [n, 2], over so many words, of their losses and of the squares of those."""
+    loss, square = (sums / words).unbind(dim=1)
+    loss, square = bounded(loss), square.nan_to_num(nan=0.0, posinf=0.0)
+    error = ((square - loss**2).clamp_min(0.0) / max(words - 1, 1)).sqrt()
+    perplexity = loss.exp()
+    value = REWARD / perplexity if objective == "perplexity" else -loss
+    if objective == "perplexity":
+        error = error * value  # to first order: the derivative of exp(-loss) is itself
+    return Estimates(rows, value, error, {"perplexity": perplexity, "loss": loss}, words, step)

@@ -10,7 +10,7 @@ from torch import Tensor
 from enas.architecture import Estimates
 from enas.data import DataSet
 from enas.errors import UserError
-from enas.estimator.base import Objective, OneShotEstimator, Scores, score_sums
+from enas.estimator.base import LABELS, Objective, OneShotEstimator, Scores, check_objective, score_sums
 from enas.graph import Captured, wanted
 from enas.material import check_material
 from enas.memory import affordable
@@ -48,16 +48,14 @@ class Shared(OneShotEstimator):
         check_material(supernet.space, data, "images", "estimator")
         if len(data.valid) == 0:
             raise UserError(f"data.valid=0: a search needs validation images, the {data.name} data has none")
-        if objective not in ("accuracy", "loss"):
-            raise UserError(f"objective={objective}: allowed are accuracy and loss")
+        self.objective = check_objective(objective)
         if statistics not in ("batch", "reestimated"):
             raise UserError(f"estimator.statistics={statistics}: allowed are batch and reestimated")
         for key, value in (("batch_size", batch_size), ("images", images), ("children", children)):
             if value < 1:
                 raise UserError(f"estimator.{key}={value}: allowed is 1 or more")
         self.supernet, self.data = supernet, data
-        self.objective: Objective = objective
-        self.label = "minus loss" if objective == "loss" else objective
+        self.label = LABELS[self.objective]
         self.batch_size, self.images, self.children = batch_size, images, children
         self.statistics = statistics
         self._fitted = False

@@ -20,6 +20,7 @@ class Table(Estimator):
     """
 
     weights = "none"
+    draws = False
 
     def __init__(self, space: SearchSpace, data: Benchmark):
         check_material(space, data, "table", "estimator")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from enas.kernels import augmentation, mixed, native, recurrent, reference
 from enas.kernels.augmentation import Changes, normalise
-from enas.kernels.choice import in_use, select
+from enas.kernels.choice import in_use, reference_only, select
 from enas.kernels.interface import (
     AVERAGE_POOL_3,
     DILATED_3,
@@ -59,6 +59,7 @@ __all__ = [
     "pointwise_norm",
     "policy",
     "reduction_norm",
+    "reference_only",
     "select",
     "separable",
     "sepconv_half",

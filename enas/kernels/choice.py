@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Literal
 
@@ -33,6 +35,17 @@ def select(choice: str, device: torch.device) -> None:
         raise UserError(f"kernels=native: {reason}; use kernels=auto or kernels=reference")
     _chosen = choice
     in_use(device)
+
+
+@contextmanager
+def reference_only() -> Iterator[None]:
+    """Within it the reference computes, whatever was chosen: for who looks into the operations of a network."""
+    global _chosen
+    before, _chosen = _chosen, "reference"
+    try:
+        yield
+    finally:
+        _chosen = before
 
 
 def in_use(device: torch.device) -> Literal["native", "reference"]:

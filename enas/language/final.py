@@ -20,6 +20,7 @@ from enas.language.windows import Windows
 from enas.material import check_material
 from enas.randomness import Randomness
 from enas.schedule import Cosine
+from enas.space import Material
 from enas.supernet import Child
 
 
@@ -39,6 +40,7 @@ class FinalLanguageTraining(StandAloneTraining):
     MEASURES = ("perplexity", "loss")
     higher_is_better = False
     unit = "words"
+    reads: ClassVar[Material] = "text"
     validates = True
 
     def __init__(
@@ -69,14 +71,14 @@ class FinalLanguageTraining(StandAloneTraining):
         checkpoint_every: int = 1,
         progress: bool = True,
     ):
-        check_material(child.space, data, "text", "train")
+        check_material(child.space, data, self.reads, "train")
         for key, value in (("steps", steps), ("scored", scored)):
             if value is not None and value < 1:
                 raise UserError(f"train.{key}={value}: allowed is 1 or more")
         for split in ("valid", "test"):
             if len(getattr(data, split)) < 2 * scored:
                 raise UserError(f"train.scored={scored}: the {split} text is too short for so many columns")
-        self.data, self._scored = data, scored
+        self.data, self.scored = data, scored
         self.recipe = Recipe(word, embedding, input, layer, dropout, activation, slowness)
         self.windows = Windows(data.train, batch_size, length, random_length, randomness["order"])
         self._steps_of_epoch = steps or self.windows.steps
@@ -85,6 +87,7 @@ class FinalLanguageTraining(StandAloneTraining):
         scale = child.scale
         self._state = torch.zeros(scale.layers, 1, batch_size, scale.filters, device=randomness.device)
         self.average = Average(child, patience)
+        self.goes_by_validation = patience is not None
         parts: dict[str, Stateful] = {"child": child, "descent": descent, "average": self.average}
         self._recovery = Recovery(descent, parts, recoveries)
 
@@ -124,18 +127,18 @@ class FinalLanguageTraining(StandAloneTraining):
         averaged = {"averaged_steps": self.average.count, "recoveries": self._recovery.done}
         return {**means, "perplexity": perplexity(means["loss"]), **averaged}
 
-    def _kept(self) -> AbstractContextManager[object]:
+    def kept(self) -> AbstractContextManager[object]:
         return self.average.applied()
 
     def _validated(self, valid: dict[str, float]) -> None:
         self.average.judge(valid["perplexity"])
 
     def _measure(self, child: Child, split: str) -> dict[str, float]:
-        return evaluate(child, columns(getattr(self.data, split), self._scored), self.windows.length)
+        return evaluate(child, columns(getattr(self.data, split), self.scored), self.windows.length)
 
     def _size(self, split: str) -> int:
         """Words that are predicted: the first of each column is not."""
-        text = columns(getattr(self.data, split), self._scored)
+        text = columns(getattr(self.data, split), self.scored)
         return text.numel() - len(text)
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,16 +158,22 @@ class FinalLanguageTraining(StandAloneTraining):
         self._state.copy_(state["state"])
 
 
-@torch.no_grad()
 def evaluate(child: Child, text: Tensor, length: int) -> dict[str, float]:
     """Perplexity and mean loss in nats a word of `child` on columns of text int64 [B, L], the state carried through."""
+    loss = float(bounded(sum_losses(child, text, length)[0] / (text.numel() - len(text))))
+    return {"perplexity": perplexity(loss), "loss": loss}
+
+
+@torch.no_grad()
+def sum_losses(child: Child, text: Tensor, length: int) -> Tensor:
+    """Sums over all predicted words of `evaluate` of their losses in nats, and of the squares of those: float64 [2]."""
     child.eval()
-    total, state = torch.zeros((), dtype=torch.float64, device=text.device), None
+    sums, state = torch.zeros(2, dtype=torch.float64, device=text.device), None
     for start in range(0, text.shape[1] - 1, length):
         end = min(start + length, text.shape[1] - 1)
         output = child.read(text[:, start:end], state)
         targets = text[:, start + 1 : end + 1].flatten()
-        total += functional.cross_entropy(output.logits.flatten(0, 2), targets, reduction="sum").double()
+        losses = functional.cross_entropy(output.logits.flatten(0, 2), targets, reduction="none").double()
+        sums += torch.stack([losses.sum(), losses.square().sum()])
         state = output.state
-    loss = float(bounded(total / (text.numel() - len(text))))
-    return {"perplexity": perplexity(loss), "loss": loss}
+    return sums

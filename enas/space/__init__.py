@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,11 @@ def load_genotype(path: Path) -> tuple[Genotype, SearchSpace]:
         return space.describe(architecture.choices)
 
     genotype = read_genotype(path, describe)
-    scale, sizes = genotype.cost.get("scale"), {entry.name for entry in fields(Scale)}
+    scale = genotype.cost.get("scale")
+    sizes = {entry.name for entry in fields(Scale) if entry.default is MISSING}
     if (
         not isinstance(scale, dict)
-        or scale.keys() != sizes
+        or scale.keys() - {"partial"} != sizes
         or not all(type(size) is int and size > 0 for size in scale.values())
     ):
         raise UserError(f"genotype={path}: cost.scale has to hold whole numbers above 0 for {', '.join(sorted(sizes))}")

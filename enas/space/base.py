@@ -45,6 +45,9 @@ class Scale:
     """The size at which a space is instantiated: `layers` and `filters` mean what the space says they mean.
 
     Text has a height, width and channels of 1, and its classes are its vocabulary.
+
+    partial  of the channels that an edge reads, the first 1 / partial pass its operation, the rest passes it by (Xu et
+             al. 2020, PC-DARTS); for spaces that say `partial`. 1: all pass it. Otherwise no file need mention it
     """
 
     layers: int
@@ -53,14 +56,21 @@ class Scale:
     width: int
     channels: int
     classes: int
+    partial: int = 1
 
     def __post_init__(self) -> None:
         for key in ("layers", "filters"):
             if getattr(self, key) < 1:
                 raise UserError(f"network.{key}={getattr(self, key)}: allowed is 1 or more")
+        if self.partial < 1 or self.filters % self.partial:
+            raise UserError(
+                f"network.filters={self.filters}: of an edge's channels one in {self.partial} is to pass its "
+                "operation; allowed are multiples of that number"
+            )
 
     def document(self) -> dict[str, int]:
-        return asdict(self)
+        """As it stands in files; `partial` only where it is not 1, so that old files mean what they always did."""
+        return {name: size for name, size in asdict(self).items() if name != "partial" or size != 1}
 
 
 class Resident:
@@ -173,6 +183,8 @@ class SearchSpace(ABC):
 
     The search then tests sampled rows; `repair` may still make one of them legal.
     """
+    partial: ClassVar[bool] = False
+    """Whether its networks can let channels pass an operation by (Scale.partial)."""
     own_layers: int | None = None
     """The layers of each of its networks where their number belongs to the row; None where any number may be asked."""
     decisions: tuple[Decision, ...]
@@ -233,6 +245,14 @@ class SearchSpace(ABC):
             raise UserError(
                 f"network.layers={scale.layers}: a row of this space {self.name} has {self.own_layers} layers; "
                 "allowed is that number"
+            )
+
+    def check_partial(self, scale: Scale) -> None:
+        """Raise UserError where channels are to pass operations by and the space does not know how."""
+        if scale.partial > 1 and not self.partial:
+            raise UserError(
+                f"space {self.name}: its networks cannot let channels pass an operation by, as one in {scale.partial} "
+                "asks for; allowed is 1"
             )
 
     def refuse_auxiliary(self, auxiliary: bool) -> None:

@@ -56,6 +56,7 @@ class Darts(PairSpace, RelaxableSpace):
     """
 
     name = "darts"
+    partial = True
     operations: ClassVar[tuple[PairOperation, ...]] = OPERATIONS
     sided: ClassVar[bool] = False
     made: ClassVar[type[PairNetwork]] = DartsNetwork

@@ -39,6 +39,7 @@ class NasBench201(RelaxableSpace):
 
     name = "nasbench201"
     static = False
+    partial = True
 
     def __init__(self) -> None:
         self.decisions = tuple(
@@ -152,9 +153,10 @@ class NasBench201(RelaxableSpace):
                 weights = (channels // 2) * channels * (9 + 1) + 9 * channels**2
                 params += weights + 4 * channels
                 macs += weights * height * width
+            operated = channels // scale.partial
             for count, taps in ((ones, 1), (threes, 9)):
-                params += scale.layers * count * (taps * channels**2 + 2 * channels)
-                macs += scale.layers * count * taps * channels**2 * height * width
+                params += scale.layers * count * (taps * operated**2 + 2 * operated)
+                macs += scale.layers * count * taps * operated**2 * height * width
         classifier = (channels + 1) * scale.classes
         return Cost(params + 2 * channels + classifier, macs + classifier)
 

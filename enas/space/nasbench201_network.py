@@ -13,6 +13,7 @@ from enas import kernels
 from enas.kernels import Pointwise, Statistics
 from enas.space.base import Network, Noise, Output, Scale
 from enas.space.layers import Norms, average_pool, batch_norm, keep, linear, pool, strided_convolution_norm, unused
+from enas.space.partial import beside, narrow, shuffle
 from enas.space.relaxable import RelaxableNetwork
 from enas.space.rows import PointwiseTable, he_normal
 
@@ -29,8 +30,9 @@ class _Cell(nn.Module):
     """The convolutions of one cell: a row for each edge in a supernet, one for each edge that has it in a child."""
 
     def __init__(self, channels: int, rows: Mapping[int, Sequence[int]], generator: torch.Generator):
+        """`channels` are those that pass operations."""
         super().__init__()
-        self._rows = rows
+        self._rows, self._channels = rows, channels
         self.convolution1 = PointwiseTable(len(rows[CONVOLUTION_1]), channels, channels, generator)
         count = len(rows[CONVOLUTION_3])
         self.kernel3 = he_normal((count, 3, 3, channels, channels), 9 * channels, generator)
@@ -60,33 +62,42 @@ class _Cell(nn.Module):
                     if reader != node or code == NONE:
                         continue
                     given = None if statistics is None else statistics[child, place, None, None]
-                    result, moment = self._compute_edge(nodes[source], code, row, given)
+                    read = narrow(nodes[source], self._channels)
+                    result, moment = self._compute_edge(read, code, row, given)
                     if moment is not None:
                         own[place] = moment[0, 0]
                     if masks is not None and code != SKIP:
                         result = result * masks[child, place].to(result.dtype).view(1, -1, 1, 1, 1)
-                    total = total + result
-                nodes.append(total)
+                    total = total + beside(result, nodes[source], self._channels)
+                nodes.append(shuffle(total, self._channels))
             outputs.append(nodes[-1][0])
             used.append(torch.stack(own))
         return torch.stack(outputs), Statistics(torch.stack(used))
 
-    def mix(self, x: Tensor, mixing: Tensor, statistics: Tensor | None = None) -> tuple[Tensor, Statistics]:
-        """Every operation of every edge, weighted: x [M, B, H, W, C], mixing [6, 5], statistics [M, 12, 2, C]."""
+    def mix(
+        self, x: Tensor, mixing: Tensor, codes: Sequence[Sequence[int]], statistics: Tensor | None = None
+    ) -> tuple[Tensor, Statistics]:
+        """The operations `codes` of each edge, weighted: x [M, B, H, W, C], mixing [6, 5], statistics [M, 12, 2, C]."""
         outputs, used = [], []
         for child, images in enumerate(x.unbind()):
             nodes, own = [images.unsqueeze(0)], [unused(self.gain3)] * (2 * len(EDGES))
             for node in range(1, NODES):
                 total = torch.zeros_like(nodes[0])
                 for place, (reader, source) in enumerate(EDGES):
-                    for code in (SKIP, CONVOLUTION_1, CONVOLUTION_3, AVERAGE_POOL) if reader == node else ():
+                    if reader != node or not codes[place]:
+                        continue
+                    read, results = narrow(nodes[source], self._channels), []
+                    for code in codes[place]:
                         norm = 2 * place + (code == CONVOLUTION_3)
                         given = None if statistics is None else statistics[child, norm, None, None]
-                        result, moment = self._compute_edge(nodes[source], code, place, given)
+                        result, moment = self._compute_edge(read, code, place, given)
                         if moment is not None:
                             own[norm] = moment[0, 0]
-                        total = total + mixing[place, code] * result
-                nodes.append(total)
+                        results.append(mixing[place, code] * result)
+                    passing = mixing[place, codes[place][0] : codes[place][-1] + 1].sum()  # they stand side by side
+                    edge = sum(results[1:], results[0])
+                    total = total + beside(edge, nodes[source], self._channels, weight=passing)
+                nodes.append(shuffle(total, self._channels))
             outputs.append(nodes[-1][0])
             used.append(torch.stack(own))
         return torch.stack(outputs), Statistics(torch.stack(used))
@@ -149,7 +160,8 @@ class CompleteCellNetwork(RelaxableNetwork):
         self.stem_bias = nn.Parameter(torch.zeros(scale.filters))
         widths = [scale.filters * 2**stage for stage in range(STAGES)]
         self.stages = nn.ModuleList(
-            nn.ModuleList(_Cell(width, rows, generator) for _ in range(scale.layers)) for width in widths
+            nn.ModuleList(_Cell(width // scale.partial, rows, generator) for _ in range(scale.layers))
+            for width in widths
         )
         self.reductions = nn.ModuleList(_Reduction(width, generator) for width in widths[:-1])
         self.last_gain = nn.Parameter(torch.ones(widths[-1]))
@@ -188,10 +200,19 @@ class CompleteCellNetwork(RelaxableNetwork):
         statistics: Mapping[str, Tensor] | None = None,
         noise: Noise | None = None,
         collect: bool = False,
+        hard: bool = False,
     ) -> Output:
         if self.routes is not None:
             raise ValueError("the network of one row has no mixture")
-        return self._run(inputs, Norms(statistics, collect), lambda cell, *_: partial(cell.mix, mixing=mixing), noise)
+        computing = (SKIP, CONVOLUTION_1, CONVOLUTION_3, AVERAGE_POOL)
+        codes: list[tuple[int, ...]] = [computing] * len(EDGES)
+        if hard:
+            codes = [(code,) if code != NONE else () for code in mixing.argmax(dim=1).tolist()]
+
+        def compute(cell: _Cell, *_: int) -> Callable[..., tuple[Tensor, Statistics]]:
+            return partial(cell.mix, mixing=mixing, codes=codes)
+
+        return self._run(inputs, Norms(statistics, collect), compute, noise)
 
     def _run(
         self,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from enas import kernels
 from enas.kernels import Pointwise, Statistics
 from enas.space.layers import unused
-from enas.space.pair_operations import NORMS, OperationTable, PairOperation
+from enas.space.pair_operations import NORMS, OperationTable, PairOperation, Zero
+from enas.space.partial import beside, narrow, shuffle
 from enas.space.rows import PointwiseTable
 from enas.space.stacking import Kind, Placement
 
@@ -73,6 +74,7 @@ class PairCell(nn.Module):
     """The weights of one cell and of what brings its two inputs to its filters and size.
 
     producers  for each input, which blocks (slots of the cell that gives them; one of a stem) it is made of
+    partial    of a side's channels one in so many passes its operation; more than 1 only where all nodes add
     """
 
     def __init__(
@@ -82,9 +84,10 @@ class PairCell(nn.Module):
         kept: KeptPairs,
         producers: Sequence[tuple[int, ...]],
         generator: torch.Generator,
+        partial: int = 1,
     ):
         super().__init__()
-        channels = placement.filters
+        channels, self.channels = placement.filters, placement.filters // partial
         self.placement, self.operations, self.kept = placement, operations, kept
         self.producers = tuple(producers)
         self.calibrations = nn.ModuleList(
@@ -92,10 +95,10 @@ class PairCell(nn.Module):
             for feed, blocks in zip(placement.feeds, producers, strict=True)
         )
         self.tables = nn.ModuleList(
-            OperationTable(len(rows), operation.shapes(channels, placement.stride), generator)
+            OperationTable(len(rows), operation.shapes(self.channels, placement.stride), generator)
             for operation, rows in zip(operations, kept.operations, strict=True)
         )
-        self.joins = PointwiseTable(len(kept.joins), 2 * channels, channels, generator)
+        self.joins = PointwiseTable(len(kept.joins), 2 * channels, self.channels, generator)
         self.loose = PointwiseTable(len(kept.loose), channels, channels, generator)
 
     def calibrate(
@@ -132,13 +135,15 @@ class PairCell(nn.Module):
                 operation = self.operations[code]
                 own = next(weights[code]) if self._weighted(source, code) else {}
                 stride = self.placement.stride if source < 2 else 1
-                out, moment = operation.compute(own, slots[source], stride, used.given(NORMS * edge, NORMS))
+                read = narrow(slots[source], self.channels)
+                out, moment = operation.compute(own, read, stride, used.given(NORMS * edge, NORMS))
                 used.keep(NORMS * edge, moment)
                 if masks is not None and operation.dropped:
                     out = out * masks[edge].to(out.dtype).view(1, -1, 1, 1, 1)
-                sides.append(out)
+                passing = 0.0 if isinstance(operation, Zero) else 1.0
+                sides.append(beside(out, slots[source], self.channels, stride, passing))
             if node.join[1] == ADD:
-                slots.append(sides[0] + sides[1])
+                slots.append(shuffle(sides[0] + sides[1], self.channels))
             else:
                 row = self.kept.joins.index(node.join[2])
                 norm = 4 * len(nodes) + place

@@ -61,6 +61,7 @@ class PairNetwork(ChildwiseNetwork):
                 kept[placement.kind],
                 [blocks(feed.producer) for feed in placement.feeds],
                 generator,
+                scale.partial,
             )
             for placement in stack.cells
         )

@@ -191,8 +191,8 @@ class PairSpace(SearchSpace):
             for code, operation in enumerate(self.operations):
                 chosen = (own[..., OPERATION] == code) & (own[..., JOIN, None] != ABSENT)
                 outer, inner = ((chosen & mask).flatten(1).sum(dim=1) for mask in (reads_input, ~reads_input))
-                add(outer, operation.cost(channels, placement.stride, *size))
-                add(inner, operation.cost(channels, 1, *inside))
+                add(outer, operation.cost(channels // scale.partial, placement.stride, *size))
+                add(inner, operation.cost(channels // scale.partial, 1, *inside))
             pixels = inside[0] * inside[1]
             add((own[..., JOIN] == CONCAT).sum(dim=1), pointwise_cost(2 * channels, channels, pixels))
             if placement.stride > 1:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from enas.space.base import Network, Noise, Output, Scale, SearchSpace
+from enas.errors import UserError
+from enas.space.base import Cost, Network, Noise, Output, Scale, SearchSpace
 
 
 class Edge(NamedTuple):
@@ -39,6 +40,27 @@ class RelaxableSpace(SearchSpace):
     def discretise(self, mixing: Tensor) -> list[int]:
         """The row that a mixing [E, O] comes closest to, as the method's authors read it off."""
 
+    def edge_costs(self, scale: Scale) -> Cost:
+        """What each operation costs on each edge, int64 [E, O], beyond what a row costs in which nothing is chosen.
+
+        Raises UserError where the cost of a row is no sum over its edges.
+        """
+        count, each = len(self.edges), len(self.candidates)
+        single = torch.eye(count * each).view(-1, count, each)
+        base = self.discretise(torch.zeros(count, each))
+        rows = torch.tensor([base, *(self.discretise(mixing) for mixing in single)])
+        random = self.random(20, torch.Generator().manual_seed(0))
+        mixings = torch.stack([self.to_mixing(row) for row in random.tolist()]).long()
+        costs = []
+        for alone, sample in zip(self.cost(rows, scale), self.cost(random, scale), strict=True):
+            cost = (alone[1:] - alone[0]).view(count, each)
+            if not torch.equal((mixings * cost).sum(dim=(1, 2)) + alone[0], sample):
+                raise UserError(
+                    f"space {self.name}: the cost of a row is no sum over its edges, nothing can be charged"
+                )
+            costs.append(cost)
+        return Cost(*costs)
+
     @abstractmethod
     def network(
         self,
@@ -62,8 +84,12 @@ class RelaxableNetwork(Network):
         statistics: Mapping[str, Tensor] | None = None,
         noise: Noise | None = None,
         collect: bool = False,
+        hard: bool = False,
     ) -> Output:
         """inputs [M, B, H, W, C], mixing [E, O]: M batches of images, each with batch-norm statistics of its own.
 
-        The gradient flows to the mixing. `statistics`, `noise` and `collect` as in `forward`; no path is dropped.
+        `hard`: of each edge only the operation of the largest weight is run, the others give nothing; for a mixing of
+        ones and zeros the result is the same. The mixing is then read on the host. The gradient flows to the mixing, in
+        a hard one to the weights of what was run. `statistics`, `noise` and `collect` as in `forward`; no path is
+        dropped.
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -57,10 +57,18 @@ class Strategy(ABC):
 class Sampler(Strategy):
     """Chooses the next rows. `tell` and `refresh` are the only methods that change it."""
 
+    divides: ClassVar[bool] = False
+    """Whether its `budget` is ever below 1, so that it needs an estimator that is `divisible`."""
+
     @property
     def budget(self) -> float:
         """The share, above 0 and at most 1, of a full estimate that the rows asked for now are worth."""
         return 1.0
+
+    @property
+    def wanted(self) -> int | None:
+        """How many rows, 1 or more, it has use for now: what is asked for beyond is wasted; None: any number."""
+        return None
 
     @abstractmethod
     def tell(self, estimates: Estimates) -> dict[str, Tensor]:

@@ -34,6 +34,7 @@ class Child(nn.Module):
     ):
         super().__init__()
         space.check(row)
+        space.check_partial(scale)
         self.space, self.row, self.scale, self.decay = space, tuple(row), scale, decay
         self.network = space.network(scale, generator, row, auxiliary)
         with torch.no_grad():

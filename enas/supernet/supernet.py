@@ -26,6 +26,7 @@ class Supernet(nn.Module):
                 f"space {space.name} cannot share weights, its tensor shapes depend on the row; "
                 "use an estimator that trains from scratch or a table"
             )
+        space.check_partial(scale)
         self.space, self.scale = space, scale
         self.network = space.network(scale, generator)
 
@@ -53,14 +54,16 @@ class Supernet(nn.Module):
         *,
         statistics: Mapping[str, Tensor] | None = None,
         noise: Noise | None = None,
+        hard: bool = False,
     ) -> Tensor:
         """The mixture of all operations: inputs [M, B, H, W, C], mixing [E, O] -> logits [M, B, K].
 
+        `hard`: of each edge only the operation of the largest weight is run; see RelaxableNetwork.mix.
         Raises UserError for a space that is not relaxable.
         """
         if not isinstance(self.network, RelaxableNetwork):
             raise UserError(f"space {self.space.name} has no mixture of operations; use a strategy that samples rows")
-        return self.network.mix(inputs, mixing, statistics=statistics, noise=noise).logits
+        return self.network.mix(inputs, mixing, statistics=statistics, noise=noise, hard=hard).logits
 
     def read(self, words: Tensor, choices: Tensor, state: Tensor | None = None, noise: Noise | None = None) -> Output:
         """As `forward`, with all that a recurrent network gives: the state above all, to go on from."""

@@ -118,6 +118,18 @@ def test_stopping_after_any_step_changes_nothing(tmp_path: Path) -> None:
             assert torch.equal(resumed.child.state_dict()[name], value), name
 
 
+def test_weights_alone_are_trained_and_averaged_without_a_run_directory(tmp_path: Path) -> None:
+    """The rate is so high that validation stops improving at once, and averaging is what comes after."""
+    settings: dict[str, Any] = {"epochs": 4, "rate": Cosine(30.0, 30.0)}
+    recorded, _ = run(tmp_path, **settings)
+    alone = build(**settings)
+    alone.train()
+    assert recorded.average.count == alone.average.count > 0
+    with recorded.kept(), alone.kept():
+        for name, value in alone.child.state_dict().items():
+            assert torch.equal(value, recorded.child.state_dict()[name])
+
+
 def test_averaging_starts_when_validation_stops_improving() -> None:
     network = torch.nn.Linear(1, 1)
     average = Average(network, 2)
@@ -158,7 +170,7 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
         seen: list[bool] = []
         training._step(0.0)
         assert seen == [True]
-    with training._kept():
+    with training.kept():
         loss = evaluate(training.child, columns(DATA.valid, 4), 5)["loss"]
     assert loss == pytest.approx(torch.tensor(6.0).log().item(), rel=1e-5)  # all words alike
     assert training.child.network.embedding.abs().sum() > 0

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from conformance import CELL_SPACES, RELAXABLE_SPACES, SCALE, generator, images, scale_of
 from enas.errors import UserError
-from enas.space import RelaxableSpace, SearchSpace
+from enas.space import NasBench201, RelaxableSpace, SearchSpace
+from enas.space.darts import OPERATIONS
+from enas.space.nasbench201_network import _Cell
 from enas.supernet import Supernet
 from tolerances import GRADIENT, assert_same
 
@@ -118,6 +121,84 @@ def test_statistics_of_a_mixture_are_collected_and_used(space: RelaxableSpace) -
     given = whole.statistics
     one_by_one = [supernet.mix(inputs[:, [place]], mixing, statistics=given) for place in range(4)]
     assert_same(torch.cat(one_by_one, dim=1), whole.logits)
+
+
+def hard_of(space: RelaxableSpace) -> Tensor:
+    """One operation on each edge, none among them, of weights that are not 1."""
+    places = torch.arange(len(space.edges))
+    mixing = torch.zeros(len(space.edges), len(space.candidates), dtype=torch.float64)
+    mixing[places, places % len(space.candidates)] = 0.5 + 0.1 * places.double()
+    return mixing
+
+
+@relaxable_spaces
+def test_a_hard_mixture_is_the_mixture(space: RelaxableSpace) -> None:
+    supernet, inputs, mixing = supernet_of(space), inputs_of(2), hard_of(space)
+    assert_same(supernet.mix(inputs, mixing, hard=True), supernet.mix(inputs, mixing))
+
+
+@relaxable_spaces
+def test_a_hard_mixture_runs_the_chosen_operations_alone(
+    space: RelaxableSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supernet, mixing = supernet_of(space), hard_of(space)
+    run = counted(space, monkeypatch)
+    supernet.mix(inputs_of(), mixing, hard=True)
+    cells = SMALL.layers * (3 if isinstance(space, NasBench201) else 1)  # of stages, or of both kinds
+    chosen = sum(mixing.argmax(dim=1) != space.candidates.index("none")).item()
+    if isinstance(space, NasBench201):
+        assert len(run) == chosen * cells
+    else:  # this stack has one normal cell and two that reduce
+        normal, reduction = ([code for code in half.argmax(dim=1).tolist() if code] for half in mixing.chunk(2))
+        assert sorted(run) == sorted(normal + 2 * reduction)
+
+
+def counted(space: RelaxableSpace, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The codes of the operations that are run from now on."""
+    run: list[int] = []
+    if isinstance(space, NasBench201):
+        whole = _Cell._compute_edge
+
+        def compute(self: _Cell, x: Tensor, code: int, *rest: Any) -> Any:
+            run.append(code)
+            return whole(self, x, code, *rest)
+
+        monkeypatch.setattr(_Cell, "_compute_edge", compute)
+        return run
+    for kind in {type(operation) for operation in OPERATIONS}:
+
+        def watch(self: Any, *inputs: Any, compute: Any = kind.compute) -> Any:
+            run.append(OPERATIONS.index(self))
+            return compute(self, *inputs)
+
+        monkeypatch.setattr(kind, "compute", watch)
+    return run
+
+
+@relaxable_spaces
+def test_the_gradient_of_a_hard_mixture_is_that_of_the_chosen_operations(space: RelaxableSpace) -> None:
+    supernet, inputs = supernet_of(space), inputs_of(batch=3)
+    weights = torch.randn(3, SMALL.classes, generator=generator(6), dtype=torch.float64)
+    gradients = []
+    for hard in (True, False):
+        mixing = hard_of(space).requires_grad_()
+        ((supernet.mix(inputs, mixing, hard=hard)[0] * weights).sum()).backward()
+        gradients.append(mixing.grad)
+    chosen = hard_of(space) != 0
+    assert_same(gradients[0][chosen], gradients[1][chosen])
+    assert (gradients[0][~chosen] == 0).all()
+
+
+@relaxable_spaces
+def test_a_hard_mixture_has_the_statistics_of_the_mixture(space: RelaxableSpace) -> None:
+    network, inputs, mixing = supernet_of(space).network, inputs_of(2, batch=4), hard_of(space)
+    soft, hard = (network.mix(inputs, mixing, collect=True, hard=hard).statistics for hard in (False, True))
+    assert soft.keys() == hard.keys()
+    for name, used in hard.items():
+        computed = used != used.new_tensor([[0.0], [1.0]])
+        assert_same(used[computed], soft[name][computed])
+    again = network.mix(inputs, mixing, statistics=soft, hard=True).logits
+    assert_same(again, network.mix(inputs, mixing, hard=True).logits)
 
 
 @relaxable_spaces

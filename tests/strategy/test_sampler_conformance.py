@@ -35,11 +35,11 @@ def build(request: pytest.FixtureRequest, space: SearchSpace) -> Sampler:
     return STRATEGIES[request.node.callspec.params["strategy"]](space)
 
 
-def scored(rows: Tensor) -> Estimates:
+def scored(rows: Tensor, budget: float = 1.0) -> Estimates:
     """Rows with a made-up value that depends on them."""
     weights = torch.sin(torch.arange(1.0, rows.shape[1] + 1))
     value = 0.5 + 0.1 * torch.tanh(rows.float() @ weights)
-    return Estimates(rows, value, torch.zeros_like(value), {"accuracy": value}, 10, 0)
+    return Estimates(rows, value, torch.zeros_like(value), {"accuracy": value}, 10, 0, budget)
 
 
 def assert_equal(one: Any, other: Any) -> None:
@@ -113,13 +113,13 @@ def test_metrics_are_scalars_under_strategy(strategy: Sampler, space: SearchSpac
 
 def test_telling_after_save_and_load_is_telling_without(strategy: Sampler, twin: Sampler, space: SearchSpace) -> None:
     for seed in range(3):
-        strategy.tell(scored(space.random(4, generator(seed))))
+        strategy.tell(scored(space.random(4, generator(seed)), strategy.budget))
     file = io.BytesIO()
     torch.save(strategy.state_dict(), file)
     file.seek(0)
     twin.load_state_dict(torch.load(file, weights_only=True))
     for seed in range(3, 6):
-        rows = scored(strategy.ask(4, generator(seed)))
+        rows = scored(strategy.ask(4, generator(seed)), strategy.budget)
         assert torch.equal(twin.ask(4, generator(seed)), rows.choices)
         assert_equal(twin.tell(rows), strategy.tell(rows))
     assert_equal(twin.state_dict(), strategy.state_dict())

@@ -175,8 +175,9 @@ class SearchSpace(ABC):
     """What its networks read."""
     static: ClassVar[bool] = True
     """Whether its networks read routes on the device alone, so that one captured step serves any row."""
-    conditional: ClassVar[bool] = False
-    """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
+    conditional: bool = False
+    """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling. Arguments may
+    decide."""
     constrained: ClassVar[bool] = False
     """Whether a row whose decisions were drawn one by one may be illegal though inactive ones are 0.
 

@@ -47,7 +47,7 @@ PLAN = (
 """The keys that Plan takes."""
 PURPOSES = tuple(dict.fromkeys((*Search.PURPOSES, *RelaxedTraining.PURPOSES)))
 """What a search with a relaxation draws for."""
-MAPPINGS = ("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior", "strategy.weights")
+MAPPINGS = ("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior", "strategy.heuristic")
 """Keys of strategies that hold a mapping whose names the user chooses."""
 
 

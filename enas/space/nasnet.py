@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.space.base import Decision, Scale
+from enas.space.base import Decision
 from enas.space.pair_cell import ABSENT
 from enas.space.pair_operations import Dense, DilatedSeparable, Identity, PairOperation, Pool, Separable, Stacked
 from enas.space.pair_space import JOINS, SIDES, PairSpace, check_nodes, slot_name
 from enas.space.pair_stacking import PairStack, Stacking, stack_among, stack_between
+from enas.space.scale import Scale
 from enas.space.stacking import Kind
 
 IDENTITY = Identity("identity")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Resident, SearchSpace
 from enas.space.mutation import stepwise
 from enas.space.operations import pointwise_cost
 from enas.space.pair_cell import ABSENT, CONCAT, ROUTES, KeptPairs, nodes_of, unread
@@ -24,6 +24,7 @@ from enas.space.pair_network import PairNetwork
 from enas.space.pair_operations import PairOperation
 from enas.space.pair_stacking import PairStack, stem_cost
 from enas.space.renumbering import smallest_order
+from enas.space.scale import Scale
 from enas.space.stacking import STEM, Kind
 
 SIDES = ("left", "right")

@@ -71,8 +71,8 @@ def test_processes_share_the_seeds_and_find_the_same(enas: Call, table: Path) ->
 
 def test_settings_are_for_one_strategy_and_other_keys_make_variants(enas: Call, table: Path) -> None:
     outcome = enas(
-        "compare", "strategy=random,reinforce", "samples=1,2", "settings={reinforce: {strategy: {learning_rate: 0.5}}}", "jobs=1",
-        f"data.root={table}", "seeds=1", "updates=2", "threads=null", "run_dir=study",
+        "compare", "strategy=random,reinforce", "samples=1,2", "jobs=1",
+        "settings={reinforce: {strategy: {learning_rate: 0.5}}}", f"data.root={table}", "seeds=1", "updates=2", "threads=null", "run_dir=study",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     content = json.loads((outcome.folder / "study" / "comparison.json").read_text())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from enas.architecture import Estimates
@@ -95,8 +95,13 @@ def gather(run_dir: Path) -> None:
 
 def _with_settings(config: DictConfig) -> DictConfig:
     """The configuration with the values that `settings` holds for the chosen strategy."""
-    own = config.settings.get(HydraConfig.get().runtime.choices["strategy"], {})
-    merged = OmegaConf.merge(config, own)
+    chosen = HydraConfig.get().runtime.choices["strategy"]
+    own = config.settings.get(chosen, {})
+    for name in own:
+        if name not in VERB.names:
+            raise UserError(f"settings.{chosen}.{name}: there is no such key; {constructors.hint(name, VERB.names)}")
+    with open_dict(config):
+        merged = OmegaConf.merge(config, own)
     assert isinstance(merged, DictConfig)
     constructors.check(merged)
     return merged

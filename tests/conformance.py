@@ -33,6 +33,7 @@ from enas.space import (
 from enas.space import Darts as DartsSpace
 from enas.strategy import (
     AntColony,
+    Bayesian,
     Darts,
     Evolution,
     Gdas,
@@ -208,6 +209,11 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
         space, beam=6, expansions=20, surrogate="lstm", members=2, embedding=4, hidden=4, steps=1, memory=9
     ),
     "successive_halving": lambda space: SuccessiveHalving(space, width=5, eta=2, rungs=3),
+    "bayesian-otmann": lambda space: Bayesian(space, initial=2, pool=8, hallucinated=3, landmarks=3, memory=14),
+    "bayesian-edit": lambda space: Bayesian(
+        space, "edit", "upper_confidence_bound", initial=2, pool=6, hallucinated=2, landmarks=2, refit=2
+    ),
+    "bayesian-hamming": lambda space: Bayesian(space, "hamming", initial=1, pool=8, parents=2, hallucinated=9, refit=1),
 }
 
 RELAXATIONS: Mapping[str, Callable[[SearchSpace], Relaxation]] = {

@@ -260,6 +260,18 @@ class SearchSpace(ABC):
         if auxiliary:
             raise UserError(f"space {self.name}: its network has no auxiliary head, set train.auxiliary=0")
 
+    def sources_of(self, decision: Decision) -> tuple[tuple[str, ...], ...]:
+        """The nodes that each alternative of `decision` has its owner read; an operation that names some reads them.
+
+        With this a strategy sees the graph in a row. To be overridden where other decisions than sources and skips
+        name nodes.
+        """
+        if decision.kind == "source":
+            return tuple((node,) for node in decision.alternatives)
+        if decision.kind == "skip":
+            return (), (decision.alternatives[1],)
+        return ((),) * len(decision.alternatives)
+
     def active(self, choices: Tensor) -> Tensor:
         """bool [n, D]: which decisions take part. One's activity may depend only on those sampled before it."""
         return torch.ones_like(choices, dtype=torch.bool)

@@ -92,6 +92,13 @@ class Darts(PairSpace, RelaxableSpace):
     def arguments(self) -> dict[str, Any]:
         return {"nodes": self.nodes}
 
+    def sources_of(self, decision: Decision) -> tuple[tuple[str, ...], ...]:
+        """A pair of sources has the left operation read the first, the right one the second."""
+        if decision.kind == "operation":
+            return super().sources_of(decision)
+        cell = decision.owner.partition("/")[0]
+        return tuple(tuple(f"{cell}/{slot}" for slot in pair.split("+")) for pair in decision.alternatives)
+
     def stack(self, scale: Scale) -> PairStack:
         return stack_among(scale, "cifar", auxiliary="at")
 

@@ -70,6 +70,11 @@ class Hierarchical(SearchSpace):
     def arguments(self) -> dict[str, Any]:
         return {"motifs": self.motifs, "motif_nodes": self.motif_nodes, "nodes": self.nodes}
 
+    def sources_of(self, decision: Decision) -> tuple[tuple[str, ...], ...]:
+        """The operation of an edge reads its source, which its name ends with; motifs are graphs beside the cell."""
+        graph, _, source = decision.name.split("/")
+        return ((f"{graph}/{source}",),) * len(decision.alternatives)
+
     def _split(self, choices: Tensor) -> tuple[Tensor, Tensor]:
         """[n, D] -> motifs [n, motifs, edges of a motif], cell [n, edges of the cell]."""
         inside = self.motifs * len(self._inner)

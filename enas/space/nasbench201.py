@@ -54,6 +54,10 @@ class NasBench201(RelaxableSpace):
     def arguments(self) -> dict[str, Any]:
         return {}
 
+    def sources_of(self, decision: Decision) -> tuple[tuple[str, ...], ...]:
+        """The operation of an edge reads its source, which its name ends with."""
+        return ((decision.name.rpartition("/")[2],),) * len(decision.alternatives)
+
     @cached_property
     def _sources(self) -> Resident:
         return Resident(torch.tensor([source for _, source in EDGES]))

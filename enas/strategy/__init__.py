@@ -2,6 +2,7 @@
 
 from enas.strategy.ant_colony import AntColony
 from enas.strategy.base import Sampler, Strategy, propose
+from enas.strategy.bayesian import Bayesian
 from enas.strategy.darts import Darts
 from enas.strategy.evolution import Evolution
 from enas.strategy.gdas import Gdas
@@ -18,6 +19,7 @@ from enas.strategy.successive_halving import SuccessiveHalving
 
 __all__ = [
     "AntColony",
+    "Bayesian",
     "Darts",
     "Evolution",
     "Gdas",

@@ -48,6 +48,17 @@ def test_decisions_are_well_formed(space: SearchSpace) -> None:
 
 
 @all_spaces
+def test_each_alternative_says_which_nodes_its_owner_reads(space: SearchSpace) -> None:
+    owners = list(dict.fromkeys(decision.owner for decision in space.decisions))
+    for decision in space.decisions:
+        sources = space.sources_of(decision)
+        assert len(sources) == len(decision.alternatives)
+        for node in (node for nodes in sources for node in nodes):
+            assert node not in owners[owners.index(decision.owner) :]
+            assert node.rpartition("/")[0] == decision.owner.rpartition("/")[0]
+
+
+@all_spaces
 def test_sizes_are_the_numbers_of_alternatives(space: SearchSpace) -> None:
     assert space.sizes(torch.device("cpu")).tolist() == [len(decision.alternatives) for decision in space.decisions]
 

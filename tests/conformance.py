@@ -211,7 +211,7 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
     "successive_halving": lambda space: SuccessiveHalving(space, width=5, eta=2, rungs=3),
     "bayesian-otmann": lambda space: Bayesian(space, initial=2, pool=8, hallucinated=3, landmarks=3, memory=14),
     "bayesian-edit": lambda space: Bayesian(
-        space, "edit", "upper_confidence_bound", initial=2, pool=6, hallucinated=2, landmarks=2, refit=2
+        space, "edit", "expected_improvement", initial=2, pool=6, hallucinated=2, landmarks=2, refit=2
     ),
     "bayesian-hamming": lambda space: Bayesian(space, "hamming", initial=1, pool=8, parents=2, hallucinated=9, refit=1),
 }

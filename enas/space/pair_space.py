@@ -228,7 +228,7 @@ class PairSpace(SearchSpace):
     def picked(self) -> Tensor:
         """As published (Real et al. 2019): the cell, then what a node reads or what it does, the node, the side.
 
-        How a node joins its sides counts as a third thing that it does.
+        How a node joins its sides counts as a third thing that it does, and so does whether it is there.
         """
         steps: list[tuple[str, ...] | None] = []
         for decision in self.decisions:

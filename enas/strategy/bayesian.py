@@ -34,7 +34,7 @@ class Bayesian(RememberingSampler):
     beyond are mutants of the best and of the chosen rows.
 
     kernel        otmann, edit or hamming: how alike two rows are (`enas/strategy/covariance.py`)
-    acquisition   expected_improvement or upper_confidence_bound
+    acquisition   upper_confidence_bound or expected_improvement: what a candidate is chosen by
     beta          standard deviations that the bound is above the mean
     memory        rows the process is conditioned on, the newest and the best one; the cost grows with the third power
     pool          candidates of a call
@@ -50,7 +50,7 @@ class Bayesian(RememberingSampler):
         self,
         space: SearchSpace,
         kernel: str = "otmann",
-        acquisition: str = "expected_improvement",
+        acquisition: str = "upper_confidence_bound",
         beta: float = 2.576,
         memory: int = 500,
         initial: int = 10,

@@ -68,13 +68,18 @@ def test_the_first_rows_are_random() -> None:
 
 def test_what_was_told_is_not_asked_again() -> None:
     space = NasBench201()
-    strategy = Bayesian(space, "hamming", initial=1, pool=30, hallucinated=30)
-    rows = space.random(300, generator())
+    strategy = Bayesian(space, "hamming", initial=1, chance=0.0, parents=1, pool=60)
+    best = torch.tensor([[3, 3, 3, 3, 3, 3]])
+    rows = torch.cat([best, *(best.scatter(1, torch.tensor([[place]]), 2) for place in range(6))])
     strategy.tell(told(convolutions(rows), rows))
     known = {tuple(row) for row in space.canonical(rows).tolist()}
-    asked = [tuple(row) for row in space.canonical(strategy.ask(8, generator(1))).tolist()]
-    assert not known & set(asked)
-    assert len(set(asked)) == 8
+    mutants = space.canonical(strategy._mutants(best, 60, generator(1))).tolist()
+    assert known & {tuple(row) for row in mutants}
+    candidates = [tuple(row) for row in space.canonical(strategy._candidates(best, generator(1))).tolist()]
+    assert not known & set(candidates)
+    assert 8 < len(candidates) == len(set(candidates))
+    asked = space.canonical(strategy.ask(8, generator(1))).tolist()
+    assert {tuple(row) for row in asked} <= set(candidates)
 
 
 def test_a_space_that_is_told_out_is_still_asked() -> None:

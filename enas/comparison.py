@@ -74,7 +74,7 @@ class Comparison:
 
     def text(self, objective: str, unit: str = "images", basis: Basis = "shared") -> str:
         """The comparison for a terminal; `unit` is what the validation data consists of."""
-        where = f" on validation {unit}" if self.search.sampled.images else ""
+        where = "" if basis == "none" else f" on validation {unit}"
         lines = [f"{objective}{where}, {BASES[basis]}:"]
         for name, side in (("search", self.search), ("random", self.random)):
             own = side.summary()

@@ -62,6 +62,10 @@ class Plan:
         """Whether chance picks the children of `epoch`, counted from 0."""
         return self.children == "uniform" or self.waits(epoch)
 
+    def asked(self, wanted: int | None) -> int:
+        """Rows of an update of a strategy that has use for `wanted`; None: for any number."""
+        return self.samples if wanted is None else min(self.samples, wanted)
+
     def chances(self, spent: float) -> int:
         """Random rows of the baseline, where so many estimates that stay true were spent."""
         return self.baseline or round(spent) or self.candidates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from enas.architecture import Estimates, Genotype
+from enas.collapse import CollapseDetector
 from enas.comparison import BASES, Basis, Comparison
 from enas.draw import draw_graph, plot_comparison, save_svg
 from enas.record import Record
@@ -97,6 +99,7 @@ class SearchReport(Report):
         self.record, self.space, self.scale = record, space, scale
         self.manifest, self.objective, self.draw_every = dict(manifest), objective, draw_every
         self.unit, self.basis = unit, basis
+        self._detector, self.warnings = CollapseDetector(space), list[str]()
 
     def start(self, documents: Mapping[str, Any] | None = None) -> None:
         """Say that the run began; `documents` are files that belong to the data, by name."""
@@ -132,7 +135,12 @@ class SearchReport(Report):
             "search/candidates_mean": float(watched.value.mean()),
             "search/candidates_best": float(watched.value.max()),
         }
-        self.record.scalars({**values, **means, **candidates, **self._operation_shares(opened)}, step)
+        collapse = self._detector.look(watched.choices)
+        shares = {"search/skip_share": collapse.skip_share, "search/none_share": collapse.none_share}
+        self.record.scalars({**values, **means, **candidates, **shares, **self._operation_shares(opened)}, step)
+        if collapse.warning is not None and not self.warnings:
+            logging.getLogger("enas").warning("enas: epoch %d: %s", epoch, collapse.warning)
+            self.warnings.append(f"epoch {epoch}: {collapse.warning}")
         if epoch % self.draw_every == 0:
             for cell, figure in self._figures(watched.top(1).choices[0].tolist(), f"best candidate of epoch {epoch}"):
                 self.record.figure(f"cell/{cell}", figure, step)
@@ -180,8 +188,11 @@ class SearchReport(Report):
         flat = {f"baseline/search_{key}": search[key] for key in ("mean", "std", "best", "rescored_best")}
         flat |= {f"baseline/random_{key}": random[key] for key in ("mean", "std", "best", "rescored_best")}
         self.record.scalars({**flat, **{f"baseline/{key}": value for key, value in margins.items()}}, step)
+        if (found := self._detector.look(best.choices).warning) is not None:
+            self.warnings.append(f"the row that was found: {found}")
         result = {
             "finished": True,
+            "warnings": self.warnings,
             "seconds": seconds,
             "search": search,
             "random_baseline": random,

@@ -118,7 +118,8 @@ class Search:
         if self.training.steps and self.updated == 0 and len(rows := self.strategy.remembered()):
             self.strategy.refresh(self._estimate(rows, self.randomness["images"]))  # the weights have moved
         while self.updated < self.plan.updates:
-            rows = self.proposals.make(self.strategy.ask, self.plan.samples, self.randomness["strategy"])
+            count = self.plan.asked(self.strategy.wanted)
+            rows = self.proposals.make(self.strategy.ask, count, self.randomness["strategy"])
             estimates = self._estimate(rows, self.randomness["images"], self.strategy.budget)
             self.training.phases.enter("strategy")
             self.told.append({**rewards(estimates), **self.strategy.tell(estimates)})

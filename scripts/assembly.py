@@ -7,20 +7,23 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from enas.api import scale_for
 from enas.data import Benchmark, DataSet, Text
 from enas.errors import UserError
-from enas.estimator import Estimator
+from enas.estimator import Cached, Estimator
 from enas.material import check_material
+from enas.pairing import check_pair
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
+from enas.relaxed import RelaxedTraining
 from enas.report import Report
 from enas.search import Search
 from enas.space import Scale, SearchSpace
-from enas.strategy import Sampler, Strategy, propose
+from enas.strategy import Relaxation, Sampler, Strategy, propose
 from enas.supernet import Supernet
+from enas.train import SharedTraining
 from enas.weights import NoWeights, Weights, WeightTraining
 
 from . import constructors, own_space
@@ -42,7 +45,9 @@ PLAN = (
     "log_every",
 )
 """The keys that Plan takes."""
-MAPPINGS = ("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior", "strategy.weights")
+PURPOSES = tuple(dict.fromkeys((*Search.PURPOSES, *RelaxedTraining.PURPOSES)))
+"""What a search with a relaxation draws for."""
+MAPPINGS = ("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior", "strategy.heuristic")
 """Keys of strategies that hold a mapping whose names the user chooses."""
 
 
@@ -116,10 +121,13 @@ def assemble(config: DictConfig, data: DataSet | Text | Benchmark, device: torch
     """Build what the configuration names. Raises UserError where its parts do not go together."""
     space = instantiate(config.space)
     check_material(space, data)
-    scale = _scale(config, space, data)
-    randomness = Randomness(config.seed, Search.PURPOSES, device)
     strategy = constructors.build(config.strategy, space=space)
     strategy.to(device)
+    scale = _scale(config, space, data)
+    relaxed = isinstance(strategy, Relaxation)
+    if relaxed:
+        scale = replace(scale, partial=strategy.partial)
+    randomness = Randomness(config.seed, PURPOSES if relaxed else Search.PURPOSES, device)
     offered = {
         "space": space,
         "scale": scale,
@@ -131,23 +139,40 @@ def assemble(config: DictConfig, data: DataSet | Text | Benchmark, device: torch
     if get_object(config.estimator["_target_"]).weights == "shared":
         offered["supernet"] = Supernet(space, scale, seeded(config.seed, "weights")).to(device)
         training = constructors.build(
-            config.train,
+            _relaxed(config) if relaxed else config.train,
+            strategy=strategy,
+            epochs=config.epochs,
             randomness=randomness,
             batch_size=config.batch_size,
             **offered,
         )
-    elif not isinstance(strategy, Sampler):
+    elif relaxed:
         raise UserError(
             "strategy: a relaxation learns with the shared weights that it mixes; take estimator=shared and data of "
             "images, or a strategy that samples rows"
         )
-    estimator = constructors.build(config.estimator, **offered)
+    estimator = Cached(constructors.build(config.estimator, **offered))
+    if isinstance(strategy, Sampler):
+        check_pair(strategy, estimator.estimator)
     plan = Plan(**{name: config[name] for name in PLAN})
     limits = Limits(_limit_scale(config, scale), config.limit.params, config.limit.macs)
     # The rows of the baseline: limits that leave too little are told now, before anything is written.
     generator = seeded(config.seed, "baseline", device)
     propose(lambda n: space.random(n, generator), plan.candidates, lambda rows: limits.accept(space, rows))
     return Parts(space, scale, strategy, estimator, training, randomness, plan, limits)
+
+
+def _relaxed(config: DictConfig) -> DictConfig:
+    """The recipe of the shared weights, for training them under a mixture."""
+    if get_object(config.train["_target_"]) is not SharedTraining:
+        raise UserError("strategy: a relaxation trains networks that read images: take train=shared")
+    for name in ("params", "macs"):
+        if config.limit[name] is not None:
+            raise UserError(
+                f"limit.{name}={config.limit[name]}: a relaxation derives one row and cannot be held to a limit; "
+                "strategy=snas puts a price on resources"
+            )
+    return OmegaConf.merge(config.train, {"_target_": "enas.relaxed.RelaxedTraining"})  # type: ignore[return-value]
 
 
 def _scale(config: DictConfig, space: SearchSpace, data: DataSet | Text | Benchmark) -> Scale:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from enas.architecture import Estimates
@@ -46,7 +46,7 @@ class Keys(assembly.SearchKeys):
     part: int = key(0, "Set by the command: which of its `jobs` parts of the seeds a process takes")
     settings: dict[str, Any] = field(
         default_factory=dict,
-        metadata={"comment": "Strategy -> values for keys of its own"},
+        metadata={"comment": "Strategy -> values that are for it alone, as in {evolution: {strategy: {sample: 3}}}"},
     )
     table: str | None = key(None, "A table of NAS-Bench-201 (.npz) that says what a found row is worth")
     dataset: str = key("cifar10", "Which of its data sets: cifar10, cifar100, in16")
@@ -59,7 +59,7 @@ def compare(config: DictConfig) -> None:
         raise UserError(f"seeds={config.seeds}: allowed is 1 or more")
     device = machine.prepare(config)
     data = machine.load_data(config, device)
-    _apply_settings(config)
+    config = _with_settings(config)
     outcome = _outcome(config, data)
     tracks = []
     for seed in range(config.seed + config.part, config.seed + config.seeds, config.jobs):
@@ -93,12 +93,18 @@ def gather(run_dir: Path) -> None:
     print(f"{text}\nwritten to {run_dir}")
 
 
-def _apply_settings(config: DictConfig) -> None:
-    """Give the chosen strategy the values that `settings` holds for it."""
-    own = config.settings.get(HydraConfig.get().runtime.choices["strategy"], {})
-    for name, value in own.items():
-        OmegaConf.update(config, f"strategy.{name}", value, force_add=True)
-    constructors.check(config)
+def _with_settings(config: DictConfig) -> DictConfig:
+    """The configuration with the values that `settings` holds for the chosen strategy."""
+    chosen = HydraConfig.get().runtime.choices["strategy"]
+    own = config.settings.get(chosen, {})
+    for name in own:
+        if name not in VERB.names:
+            raise UserError(f"settings.{chosen}.{name}: there is no such key; {constructors.hint(name, VERB.names)}")
+    with open_dict(config):
+        merged = OmegaConf.merge(config, own)
+    assert isinstance(merged, DictConfig)
+    constructors.check(merged)
+    return merged
 
 
 def _with_seed(config: DictConfig, seed: int) -> DictConfig:

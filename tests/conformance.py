@@ -40,6 +40,8 @@ from enas.strategy import (
     HierarchicalEvolution,
     LocalSearch,
     PcDarts,
+    Ppo,
+    ProgressiveSearch,
     Random,
     Reinforce,
     Relaxation,
@@ -144,6 +146,7 @@ PAIR_SPACES: Mapping[str, SearchSpace] = {
     "nasnet-2": NasNet(2),
     "amoeba-3": Amoeba(3, output="input0 node4 / node2 input1"),
     "pnas-2": Pnas(2, output="nodes"),
+    "pnas-growing": Pnas(3, growing=True),
 }
 """NASNet's family: with and without a choice of how to join, two cells and one, all three rules of output."""
 
@@ -198,6 +201,13 @@ STRATEGIES: Mapping[str, Callable[[SearchSpace], Sampler]] = {
     "hierarchical_evolution": lambda space: HierarchicalEvolution(space, initial=6, mutations=3, memory=9),
     "local_search": lambda space: LocalSearch(space, memory=6),
     "ant_colony": lambda space: AntColony(space, ants=3, memory=6),
+    "ppo": lambda space: Ppo(space, hidden=8, minibatch=3, passes=2),
+    "pnas-mlp": lambda space: ProgressiveSearch(
+        space, beam=6, expansions=30, members=2, embedding=4, hidden=4, steps=2
+    ),
+    "pnas-lstm": lambda space: ProgressiveSearch(
+        space, beam=6, expansions=20, surrogate="lstm", members=2, embedding=4, hidden=4, steps=1, memory=9
+    ),
     "successive_halving": lambda space: SuccessiveHalving(space, width=5, eta=2, rungs=3),
     "bayesian-otmann": lambda space: Bayesian(space, initial=2, pool=8, hallucinated=3, landmarks=3, memory=14),
     "bayesian-edit": lambda space: Bayesian(

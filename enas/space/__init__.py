@@ -11,7 +11,7 @@ from typing import Any
 from enas.architecture import Architecture, Genotype, read_genotype
 from enas.errors import UserError
 from enas.space import own
-from enas.space.base import Cost, Decision, Material, Network, Noise, Output, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Material, SearchSpace
 from enas.space.chain import Chain
 from enas.space.darts import Darts
 from enas.space.enas_macro import EnasMacro
@@ -21,7 +21,9 @@ from enas.space.hierarchical import Hierarchical
 from enas.space.nasbench101 import NasBench101
 from enas.space.nasbench201 import NasBench201
 from enas.space.nasnet import Amoeba, NasNet, Pnas
+from enas.space.network import Network, Noise, Output
 from enas.space.relaxable import Edge, RelaxableNetwork, RelaxableSpace
+from enas.space.scale import Scale
 
 SPACES: dict[str, type[SearchSpace]] = {
     space.name: space

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from enas.architecture import Architecture, Genotype
 from enas.draw import Drawing
 from enas.errors import UserError
+from enas.space.network import Network
+from enas.space.scale import Scale
 
 Kind = Literal["operation", "source", "skip", "number", "combine"]
 Material = Literal["images", "text"]
@@ -40,39 +42,6 @@ class Decision:
     owner: str
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The size at which a space is instantiated: `layers` and `filters` mean what the space says they mean.
-
-    Text has a height, width and channels of 1, and its classes are its vocabulary.
-
-    partial  of the channels that an edge reads, the first 1 / partial pass its operation, the rest passes it by (Xu et
-             al. 2020, PC-DARTS); for spaces that say `partial`. 1: all pass it. Otherwise no file need mention it
-    """
-
-    layers: int
-    filters: int
-    height: int
-    width: int
-    channels: int
-    classes: int
-    partial: int = 1
-
-    def __post_init__(self) -> None:
-        for key in ("layers", "filters"):
-            if getattr(self, key) < 1:
-                raise UserError(f"network.{key}={getattr(self, key)}: allowed is 1 or more")
-        if self.partial < 1 or self.filters % self.partial:
-            raise UserError(
-                f"network.filters={self.filters}: of an edge's channels one in {self.partial} is to pass its "
-                "operation; allowed are multiples of that number"
-            )
-
-    def document(self) -> dict[str, int]:
-        """As it stands in files; `partial` only where it is not 1, so that old files mean what they always did."""
-        return {name: size for name, size in asdict(self).items() if name != "partial" or size != 1}
-
-
 class Resident:
     """A constant that is copied to each device once: a copy at every use would make the host wait for the device."""
 
@@ -93,78 +62,6 @@ class Cost(NamedTuple):
     macs: Tensor  # int64 [n]
 
 
-class Noise(NamedTuple):
-    """The randomness of a training forward pass; evaluation has none.
-
-    dropout    probability that a feature in front of the classifier is zeroed
-    drop_path  probability that a path of the last cell is dropped at the end of training
-               (ScheduledDropPath of the NASNet paper: linear in depth and in `progress`)
-    progress   share of the training that is done, 0..1
-
-    Of networks that read text alone, whose dropout, the one in front of the classifier too, stays the same over time:
-
-    word       probability that a word of the vocabulary is zeroed, wherever it stands
-    embedding  probability that a feature of a word is zeroed, wherever the word stands
-    input      probability that a feature of what a layer reads is zeroed
-    layer      probability that a feature of what a node reads is zeroed
-    """
-
-    generator: torch.Generator
-    dropout: float = 0.0
-    drop_path: float = 0.0
-    progress: float = 1.0
-    word: float = 0.0
-    embedding: float = 0.0
-    input: float = 0.0
-    layer: float = 0.0
-
-
-class Output(NamedTuple):
-    """What a network gives: logits [M, B, K], the auxiliary head's logits where it has one, statistics if collected.
-
-    Of a recurrent network logits [M, B, T, K], the state after the last word, and the last layer's outputs
-    [M, B, T, H] before dropout, which regularisers look at.
-    """
-
-    logits: Tensor
-    auxiliary: Tensor | None
-    statistics: dict[str, Tensor]
-    state: Tensor | None = None
-    hidden: Tensor | None = None
-
-
-class Network(nn.Module, ABC):
-    """A supernet (a row of weights for every possible edge) or one child (a row for each edge it has)."""
-
-    drops_paths: ClassVar[bool] = True
-    """Whether it has paths that `Noise.drop_path` can drop."""
-    routes: Tensor | None
-    """A child's own routes int32 [1, E, 3]; None in a supernet, which is told."""
-
-    @abstractmethod
-    def forward(
-        self,
-        inputs: Tensor,
-        routes: Tensor,
-        state: Tensor | None = None,
-        *,
-        statistics: Mapping[str, Tensor] | None = None,
-        noise: Noise | None = None,
-        collect: bool = False,
-    ) -> Output:
-        """inputs [M or 1, B, H, W, C], or words int64 [M or 1, B, T]; routes int32 [M, E, 3].
-
-        `state` is for recurrent networks only, [L, M, B, ...], as `Output` gives it; None: zeros.
-
-        `statistics` normalises by given values instead of each child's own batch; `collect` returns those used,
-        under the same names.
-        """
-
-    @abstractmethod
-    def inherit(self, supernet: Network) -> None:
-        """Copy this child's rows out of `supernet`, which was made by the same space at the same scale."""
-
-
 class SearchSpace(ABC):
     """A list of decisions and their meaning. Functions on rows take and give int64 `[n, D]` on any device."""
 
@@ -175,8 +72,9 @@ class SearchSpace(ABC):
     """What its networks read."""
     static: ClassVar[bool] = True
     """Whether its networks read routes on the device alone, so that one captured step serves any row."""
-    conditional: ClassVar[bool] = False
-    """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling."""
+    conditional: bool = False
+    """Whether some decisions are inactive in some rows, so that `active` has to be asked while sampling. Arguments may
+    decide."""
     constrained: ClassVar[bool] = False
     """Whether a row whose decisions were drawn one by one may be illegal though inactive ones are 0.
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from enas import kernels
 from enas.space.auxiliary import AuxiliaryHead
-from enas.space.base import Network, Noise, Output, Scale
 from enas.space.layers import Norms, keep, linear, pool
+from enas.space.network import Network, Noise, Output
 from enas.space.rows import KeptRows, PointwiseTable, SeparableTable, he_normal
+from enas.space.scale import Scale
 from enas.space.stacking import STEM, Kind, Placement, stack_cells
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Network, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Resident, SearchSpace
 from enas.space.chain_network import (
     FILTERS,
     KERNELS,
@@ -22,6 +22,8 @@ from enas.space.chain_network import (
     read_layers,
     unread,
 )
+from enas.space.network import Network
+from enas.space.scale import Scale
 
 MOST_LAYERS = 40
 """The longest chain of the paper has 39 layers."""

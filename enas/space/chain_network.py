@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from enas.kernels import Statistics, parts
-from enas.space.base import Network, Noise, Scale
 from enas.space.childwise import ChildwiseNetwork
 from enas.space.layers import Norms, batch_norm, keep, linear, pool
+from enas.space.network import Network, Noise
 from enas.space.rows import he_normal
+from enas.space.scale import Scale
 
 KERNELS = (1, 3, 5, 7)
 """Heights and widths of a filter."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from enas.space.base import Network, Noise, Output
 from enas.space.layers import Norms
+from enas.space.network import Network, Noise, Output
 from enas.space.rows import he_normal
 
 

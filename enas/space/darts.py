@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.space.base import Decision, Resident, Scale
+from enas.space.base import Decision, Resident
 from enas.space.darts_network import DartsNetwork
 from enas.space.pair_network import PairNetwork
 from enas.space.pair_operations import DilatedSeparable, Identity, PairOperation, Pool, Separable, Zero
 from enas.space.pair_space import OPERATION, SIDES, SOURCE, PairSpace, check_nodes, slot_name
 from enas.space.pair_stacking import PairStack, stack_among
 from enas.space.relaxable import Edge, RelaxableSpace
+from enas.space.scale import Scale
 from enas.space.stacking import Kind
 
 OPERATIONS: tuple[PairOperation, ...] = (

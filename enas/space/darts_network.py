@@ -11,8 +11,8 @@ from torch import Tensor
 from enas import kernels
 from enas.kernels import Convolution, MixedWeights, Statistics
 from enas.kernels.mixed import count_nodes, count_norms
-from enas.space.base import Noise, Output
 from enas.space.layers import Norms, linear, pool, unused
+from enas.space.network import Noise, Output
 from enas.space.pair_cell import PairCell
 from enas.space.pair_network import PairNetwork
 from enas.space.pair_operations import DilatedSeparable, Identity, OperationTable, Pool, Separable

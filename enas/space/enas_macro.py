@@ -16,9 +16,11 @@ from torch import Tensor
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Network, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Resident, SearchSpace
 from enas.space.enas_macro_network import MacroNetwork
 from enas.space.enas_macro_plan import DENSE, OPERATIONS, SEPARABLE, Skips, place_layers, pooling_points
+from enas.space.network import Network
+from enas.space.scale import Scale
 
 MOST_LAYERS = 48
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from enas import kernels
 from enas.kernels import Pointwise, Statistics
 from enas.kernels.parts import widen
-from enas.space.base import Network, Noise, Scale
 from enas.space.childwise import ChildwiseNetwork
 from enas.space.enas_macro_plan import (
     AVERAGE_POOL,
@@ -35,7 +34,9 @@ from enas.space.layers import (
     reduction_norm,
     unused,
 )
+from enas.space.network import Network, Noise
 from enas.space.rows import PointwiseTable, he_normal
+from enas.space.scale import Scale
 
 ENTRY, OPERATION, JOIN = range(3)
 """The batch norms of a layer."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from enas.space.base import Scale
+from enas.space.scale import Scale
 from enas.space.stacking import halve
 
 Skips = Literal["concat", "sum"]

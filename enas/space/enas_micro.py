@@ -11,7 +11,7 @@ from torch import Tensor
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Resident, SearchSpace
 from enas.space.cells import CellNetwork
 from enas.space.operations import (
     AVERAGE_POOL_3,
@@ -23,6 +23,7 @@ from enas.space.operations import (
 )
 from enas.space.renumbering import smallest_order
 from enas.space.rows import KeptRows
+from enas.space.scale import Scale
 from enas.space.stacking import STEM, Kind, stack_cells
 
 OPERATIONS = (SEPARABLE_3, SEPARABLE_5, AVERAGE_POOL_3, MAX_POOL_3, IDENTITY)

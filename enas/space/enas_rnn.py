@@ -11,8 +11,10 @@ from torch import Tensor
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Network, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Resident, SearchSpace
 from enas.space.enas_rnn_network import ACTIVATIONS, RecurrentNetwork, loose_ends
+from enas.space.network import Network
+from enas.space.scale import Scale
 
 NOTES = {
     "all": "A node is a gate between its source and the activation; the output is the mean of all nodes but the first.",

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from enas.space.base import Network, Noise, Output, Scale
 from enas.space.layers import keep
+from enas.space.network import Network, Noise, Output
+from enas.space.scale import Scale
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 """In the order of the authors' corrected code; their places are the codes of a route."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Network, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Resident, SearchSpace
 from enas.space.hierarchical_network import (
     CONVOLUTION_1,
     DEPTHWISE_3,
@@ -24,6 +24,8 @@ from enas.space.hierarchical_network import (
     complete,
 )
 from enas.space.mutation import stepwise
+from enas.space.network import Network
+from enas.space.scale import Scale
 from enas.space.stacking import halve
 
 ALLOWED = {"motifs": (0, 20), "motif_nodes": (2, 6), "nodes": (2, 12)}

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from enas import kernels
 from enas.kernels import Pointwise, Statistics
-from enas.space.base import Noise, Scale
 from enas.space.childwise import ChildwiseNetwork, WeightRows
 from enas.space.layers import Norms, average_pool, depthwise_norm, keep, linear, max_pool, pool, separable_norm
+from enas.space.network import Noise
 from enas.space.rows import he_normal
+from enas.space.scale import Scale
 
 PRIMITIVES = (
     "none",

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from enas import kernels
 from enas.kernels import Statistics, parts
-from enas.space.base import Noise
+from enas.space.network import Noise
 
 Result = TypeVar("Result")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from enas.draw import Drawing, Part
-from enas.space.base import Cost, Decision, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Decision, Resident, SearchSpace
 from enas.space.nasbench101_cell import (
     CONVOLUTION_1,
     CONVOLUTION_3,
@@ -27,6 +27,7 @@ from enas.space.nasbench101_cell import (
     used_vertices,
 )
 from enas.space.nasbench101_network import STACKS, ModuleNetwork, divide
+from enas.space.scale import Scale
 from enas.space.stacking import halve
 
 NAMES = ("input", *(f"vertex{vertex}" for vertex in range(1, OUTPUT)), "output")

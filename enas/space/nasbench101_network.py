@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from enas.errors import UserError
-from enas.space.base import Noise, Scale
 from enas.space.childwise import ChildwiseNetwork
 from enas.space.layers import Norms, dense_convolution_norm, linear, max_pool, pool
 from enas.space.nasbench101_cell import CONVOLUTION_3, EDGES, FIRST, MAX_POOL_3, OUTPUT, VERTICES, entering
+from enas.space.network import Noise
 from enas.space.rows import he_normal
+from enas.space.scale import Scale
 
 STACKS = 3
 FEWEST_FILTERS = 4

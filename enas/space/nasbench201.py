@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Decision, Resident, Scale
+from enas.space.base import Cost, Decision, Resident
 from enas.space.nasbench201_network import (
     AVERAGE_POOL,
     CONVOLUTION_1,
@@ -27,6 +27,7 @@ from enas.space.nasbench201_network import (
     CompleteCellNetwork,
 )
 from enas.space.relaxable import Edge, RelaxableSpace
+from enas.space.scale import Scale
 from enas.space.stacking import halve
 
 

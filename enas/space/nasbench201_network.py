@@ -11,11 +11,12 @@ from torch.nn import functional
 
 from enas import kernels
 from enas.kernels import Pointwise, Statistics
-from enas.space.base import Network, Noise, Output, Scale
 from enas.space.layers import Norms, average_pool, batch_norm, keep, linear, pool, strided_convolution_norm, unused
+from enas.space.network import Network, Noise, Output
 from enas.space.partial import beside, narrow, shuffle
 from enas.space.relaxable import RelaxableNetwork
 from enas.space.rows import PointwiseTable, he_normal
+from enas.space.scale import Scale
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """The official names; their places are the codes of a route."""

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.space.base import Decision, Scale
+from enas.space.base import Decision
+from enas.space.pair_cell import ABSENT
 from enas.space.pair_operations import Dense, DilatedSeparable, Identity, PairOperation, Pool, Separable, Stacked
 from enas.space.pair_space import JOINS, SIDES, PairSpace, check_nodes, slot_name
 from enas.space.pair_stacking import PairStack, Stacking, stack_among, stack_between
+from enas.space.scale import Scale
 from enas.space.stacking import Kind
 
 IDENTITY = Identity("identity")
@@ -139,6 +141,10 @@ class Pnas(_Family):
     """PNASNet's space: one cell, which has stride 2 where it reduces; 8 operations, sums only.
 
     `scale.layers` counts all cells, those with stride 2 too (but not those of the stem).
+
+    growing  whether a cell may have fewer than `nodes` nodes, as in the progressive search: each node but the first has
+             a decision before its others whether it is there; if it is not, no later one is. Raises UserError unless
+             `output` is "unused": other slots need not exist
     """
 
     name = "pnas"
@@ -153,6 +159,48 @@ class Pnas(_Family):
         MAX_3,
         Dense("dilated_3x3", 3, dilation=2),
     )
+
+    def __init__(self, nodes: int = 5, output: str = "unused", stacking: Stacking = "cifar", growing: bool = False):
+        super().__init__(nodes, output, stacking)
+        self.conditional = growing
+        if not growing:
+            return
+        if output != "unused":
+            raise UserError(f"space.output={output}: with space.growing=true allowed is unused")
+        first = 5  # of the decisions of a node, its growth
+        decisions = list(self.decisions[: first - 1])
+        for node in range(1, nodes):
+            own = self.decisions[(first - 1) * node : (first - 1) * (node + 1)]
+            owner, step = own[0].owner, own[0].step - 1  # the step of the join that nodes of this space do not have
+            decisions += [Decision(f"{owner}/growth", "number", ("absent", "present"), "growth", step, owner), *own]
+        self.decisions = tuple(decisions)
+        self.sampling_order = tuple(sorted(range(len(decisions)), key=lambda place: decisions[place].step))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments, **({"growing": True} if self.conditional else {})}
+
+    def active(self, choices: Tensor) -> Tensor:
+        if not self.conditional:
+            return super().active(choices)
+        there = choices[:, 4::5].cumprod(dim=1).bool()  # the growth of each node but the first
+        before = torch.cat([torch.ones_like(there[:, :1]), there[:, :-1]], dim=1)[:, : self.nodes - 1]
+        nodes = torch.cat([before[..., None], there[..., None].expand(-1, -1, 4)], dim=2).flatten(1)
+        return torch.cat([torch.ones_like(choices[:, :4], dtype=torch.bool), nodes], dim=1)
+
+    def pairs(self, choices: Tensor) -> Tensor:
+        if not self.conditional:
+            return super().pairs(choices)
+        whole = torch.cat([torch.ones_like(choices[:, :1]), choices], dim=1).reshape(-1, self.nodes, 5)
+        absent = torch.where(whole[..., :1].cumprod(dim=1) > 0, 0, ABSENT)
+        return torch.cat([torch.where(absent == 0, whole[..., 1:], 0), absent], dim=2).unsqueeze(1)
+
+    def choices_of(self, pairs: Tensor) -> Tensor:
+        if not self.conditional:
+            return super().choices_of(pairs)
+        cell = pairs[:, 0]
+        growth = (cell[..., 4:] != ABSENT).to(cell.dtype)
+        return torch.cat([growth, cell[..., :4]], dim=2).flatten(1)[:, 1:]
 
     def stack(self, scale: Scale) -> PairStack:
         return stack_among(scale, self.stacking, auxiliary="before")

@@ -17,8 +17,8 @@ from enas.space.partial import beside, narrow, shuffle
 from enas.space.rows import PointwiseTable
 from enas.space.stacking import Kind, Placement
 
-ADD, CONCAT = 0, 1
-"""How a node joins its two sides: codes of its third route."""
+ADD, CONCAT, ABSENT = range(3)
+"""How a node joins its two sides, or that there is no such node and none behind it: codes of its third route."""
 ROUTES = 3
 """Routes of a node: its left side, its right side, how it joins them."""
 
@@ -36,10 +36,16 @@ def nodes_of(routes: Sequence[Sequence[int]]) -> list[Node]:
     return [Node(*routes[first : first + ROUTES]) for first in range(0, len(routes), ROUTES)]
 
 
+def present(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes that exist."""
+    return [node for node in nodes if node.join[1] != ABSENT]
+
+
 def unread(nodes: Sequence[Node]) -> tuple[int, ...]:
-    """The slots that no node reads."""
-    read = {side[0] for node in nodes for side in (node.left, node.right)}
-    return tuple(slot for slot in range(len(nodes) + 2) if slot not in read)
+    """The slots that exist and that no node reads."""
+    existing = present(nodes)
+    read = {side[0] for node in existing for side in (node.left, node.right)}
+    return tuple(slot for slot in range(len(existing) + 2) if slot not in read)
 
 
 class KeptPairs(NamedTuple):
@@ -55,7 +61,7 @@ class KeptPairs(NamedTuple):
         cls, nodes: Sequence[Node], kind: Kind, operations: Sequence[PairOperation], ends: tuple[int, ...]
     ) -> KeptPairs:
         rows: list[list[int]] = [[] for _ in operations]
-        for node in nodes:
+        for node in present(nodes):
             for source, code, row in (node.left, node.right):
                 if not operations[code].strided or (source < 2 and kind == "reduction"):
                     rows[code].append(row)
@@ -119,11 +125,11 @@ class PairCell(nn.Module):
 
         masks       None or [2 * nodes, B], what drop-path multiplies the sides with, left and right of each node
         statistics  None or [1, N, 2, C], N = 5 * nodes + 2: two for each side, then one for each node that
-                    concatenates, then one for each input that leaves a reduction cell
+                    concatenates, then one for each input that leaves a reduction cell; absent nodes have theirs too
         """
         slots, used = list(inputs), _Used(5 * len(nodes) + 2, statistics)
         weights = self._gather(nodes)
-        for place, node in enumerate(nodes):
+        for place, node in enumerate(present(nodes)):
             sides = []
             for edge, (source, code, _) in enumerate((node.left, node.right), 2 * place):
                 operation = self.operations[code]
@@ -155,7 +161,7 @@ class PairCell(nn.Module):
     def _gather(self, nodes: Sequence[Node]) -> list[Iterator[Mapping[str, Tensor]]]:
         """For each operation an iterator over the weights of its edges, in edge order."""
         orders: list[list[int]] = [[] for _ in self.operations]
-        for node in nodes:
+        for node in present(nodes):
             for source, code, row in (node.left, node.right):
                 if self._weighted(source, code):
                     orders[code].append(self.kept.operations[code].index(row))

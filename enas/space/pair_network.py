@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from enas import kernels
 from enas.space.auxiliary import AuxiliaryHead
-from enas.space.base import Network, Noise, Scale
 from enas.space.childwise import ChildwiseNetwork
 from enas.space.layers import Norms, dense_convolution_norm, keep, linear, pool
+from enas.space.network import Network, Noise
 from enas.space.pair_cell import KeptPairs, PairCell, nodes_of, unread
 from enas.space.pair_operations import PairOperation
 from enas.space.pair_stacking import PairStack
 from enas.space.rows import he_normal
+from enas.space.scale import Scale
 from enas.space.stacking import STEM, Kind
 
 Kinds = Mapping[Kind, int]

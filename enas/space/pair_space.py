@@ -16,14 +16,15 @@ from torch import Tensor
 
 from enas.draw import Drawing, Part
 from enas.errors import UserError
-from enas.space.base import Cost, Resident, Scale, SearchSpace
+from enas.space.base import Cost, Resident, SearchSpace
 from enas.space.mutation import stepwise
 from enas.space.operations import pointwise_cost
-from enas.space.pair_cell import CONCAT, ROUTES, KeptPairs, nodes_of, unread
+from enas.space.pair_cell import ABSENT, CONCAT, ROUTES, KeptPairs, nodes_of, unread
 from enas.space.pair_network import PairNetwork
 from enas.space.pair_operations import PairOperation
 from enas.space.pair_stacking import PairStack, stem_cost
 from enas.space.renumbering import smallest_order
+from enas.space.scale import Scale
 from enas.space.stacking import STEM, Kind
 
 SIDES = ("left", "right")
@@ -67,7 +68,10 @@ class PairSpace(SearchSpace):
 
     @abstractmethod
     def pairs(self, choices: Tensor) -> Tensor:
-        """[n, D] -> [n, cells, nodes, 5]: source, operation, source, operation, join of every node."""
+        """[n, D] -> [n, cells, nodes, 5]: source, operation, source, operation, join of every node.
+
+        Of absent nodes 0, 0, 0, 0 and ABSENT; they stand last.
+        """
 
     @abstractmethod
     def choices_of(self, pairs: Tensor) -> Tensor:
@@ -147,9 +151,11 @@ class PairSpace(SearchSpace):
 
     def ends(self, pairs: Tensor) -> dict[Kind, Tensor]:
         """[n, cells, nodes, 5] -> for each kind of cell bool [n, nodes + 2]: the slots that leave it."""
-        source = pairs[..., SOURCE].flatten(2)
-        loose = torch.ones(*source.shape[:2], self.nodes + 2, dtype=torch.bool, device=pairs.device)
-        loose.scatter_(2, source, False)
+        there = pairs[..., JOIN] != ABSENT
+        source = torch.where(there[..., None], pairs[..., SOURCE], self.nodes + 2).flatten(2)
+        loose = torch.ones(*source.shape[:2], self.nodes + 3, dtype=torch.bool, device=pairs.device)
+        loose = loose.scatter_(2, source, False)[..., :-1]
+        loose[..., 2:] &= there
         ends = {}
         for kind, place in self.searched.items():
             ends[kind] = loose[:, place]
@@ -184,7 +190,7 @@ class PairSpace(SearchSpace):
             own = pairs[:, self.searched[kind]]
             reads_input = own[..., SOURCE] < 2
             for code, operation in enumerate(self.operations):
-                chosen = own[..., OPERATION] == code
+                chosen = (own[..., OPERATION] == code) & (own[..., JOIN, None] != ABSENT)
                 outer, inner = ((chosen & mask).flatten(1).sum(dim=1) for mask in (reads_input, ~reads_input))
                 add(outer, operation.cost(channels // scale.partial, placement.stride, *size))
                 add(inner, operation.cost(channels // scale.partial, 1, *inside))
@@ -203,17 +209,26 @@ class PairSpace(SearchSpace):
         Where `outputs` names slots, only nodes that leave the cell change places with nodes that do. Exact but for
         nodes that nobody reads and that do not leave the cell.
         """
-        pairs, cells = self.pairs(choices), []
+        pairs = self.pairs(choices).clone()
         for place in range(len(self.cells)):
             fixed = next(self.outputs[kind] for kind, own in self.searched.items() if own == place)
             together = None if fixed is None else [slot - 2 for slot in fixed]
-            cells.append(smallest_order(pairs[:, place], len(self.operations), together, self._simplified))
-        return self.choices_of(torch.stack(cells, dim=1))
+            for nodes, rows in self._by_size(pairs[:, place]):
+                own = pairs[rows, place, :nodes]
+                pairs[rows, place, :nodes] = smallest_order(own, len(self.operations), together, self._simplified)
+        return self.choices_of(pairs)
+
+    def _by_size(self, cells: Tensor) -> list[tuple[int, Tensor | slice]]:
+        """Numbers of nodes, each with the index of those of cells [n, nodes, 5] that have as many."""
+        if not self.conditional:
+            return [(self.nodes, slice(None))]
+        sizes = (cells[..., JOIN] != ABSENT).sum(dim=1)
+        return [(nodes, (sizes == nodes).nonzero()[:, 0]) for nodes in range(1, self.nodes + 1)]
 
     def picked(self) -> Tensor:
         """As published (Real et al. 2019): the cell, then what a node reads or what it does, the node, the side.
 
-        How a node joins its sides counts as a third thing that it does.
+        How a node joins its sides counts as a third thing that it does, and so does whether it is there.
         """
         steps: list[tuple[str, ...] | None] = []
         for decision in self.decisions:
@@ -233,6 +248,8 @@ class PairSpace(SearchSpace):
         for place, cell in enumerate(self.cells):
             nodes = []
             for node, numbers in enumerate(pairs[0, place].tolist()):
+                if numbers[JOIN] == ABSENT:
+                    break
                 entry: dict[str, Any] = {"name": slot_name(node + 2)}
                 for side, name in enumerate(SIDES):
                     source, code = numbers[2 * side : 2 * side + 2]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from enas.errors import UserError
-from enas.space.base import Scale
+from enas.space.scale import Scale
 from enas.space.stacking import STEM, Calibration, Feed, Kind, Placement
 
 Stacking = Literal["cifar", "mobile", "large"]

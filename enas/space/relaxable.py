@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.space.base import Cost, Network, Noise, Output, Scale, SearchSpace
+from enas.space.base import Cost, SearchSpace
+from enas.space.network import Network, Noise, Output
+from enas.space.scale import Scale
 
 
 class Edge(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from enas.space.base import Scale
+from enas.space.scale import Scale
 
 Kind = Literal["normal", "reduction"]
 Calibration = Literal["none", "pointwise", "reduction"]

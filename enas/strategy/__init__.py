@@ -9,6 +9,8 @@ from enas.strategy.gdas import Gdas
 from enas.strategy.hierarchical_evolution import HierarchicalEvolution
 from enas.strategy.local_search import LocalSearch
 from enas.strategy.pc_darts import PcDarts
+from enas.strategy.pnas import ProgressiveSearch
+from enas.strategy.ppo import Ppo
 from enas.strategy.random import Random
 from enas.strategy.reinforce import Reinforce
 from enas.strategy.relaxation import Relaxation
@@ -24,6 +26,8 @@ __all__ = [
     "HierarchicalEvolution",
     "LocalSearch",
     "PcDarts",
+    "Ppo",
+    "ProgressiveSearch",
     "Random",
     "Reinforce",
     "Relaxation",

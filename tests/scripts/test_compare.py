@@ -71,7 +71,8 @@ def test_processes_share_the_seeds_and_find_the_same(enas: Call, table: Path) ->
 
 def test_settings_are_for_one_strategy_and_other_keys_make_variants(enas: Call, table: Path) -> None:
     outcome = enas(
-        "compare", "strategy=random,reinforce", "samples=1,2", "settings={reinforce: {learning_rate: 0.5}}", "jobs=1",
+        "compare", "strategy=random,reinforce", "samples=1,2", "jobs=1",
+        "settings={reinforce: {strategy: {learning_rate: 0.5}}}",
         f"data.root={table}", "seeds=1", "updates=2", "threads=null", "run_dir=study",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
@@ -86,7 +87,8 @@ def test_settings_are_for_one_strategy_and_other_keys_make_variants(enas: Call, 
     [
         ("seeds=0", "seeds=0: allowed is 1 or more"),
         ("jobs=0", "jobs=0: allowed is 1 or more"),
-        ("settings={random: {hidden: 3}}", "strategy.hidden: enas.strategy.Random has no key hidden"),
+        ("settings={random: {strategy: {hidden: 3}}}", "strategy.hidden: enas.strategy.Random has no key hidden"),
+        ("settings={random: {epochz: 3}}", "settings.random.epochz: there is no such key; did you mean epochs?"),
         ("data.dataset=mnist", "data.dataset=mnist: has to be one of cifar10, cifar100, in16"),
         ("space=enas_micro", "space=enas_micro: the table nasbench201-cifar10 knows rows of space=nasbench201 alone"),
     ],

@@ -104,8 +104,9 @@ def test_the_mobile_network_has_the_parameters_that_it_costs() -> None:
         Amoeba(3),
         Pnas(3),
         Pnas(2, "nodes", "large"),
+        Pnas(3, growing=True),
     ],
-    ids=lambda space: f"{space.name}-{space.stacking}",
+    ids=lambda space: f"{space.name}-{space.stacking}{'-growing' * space.conditional}",
 )
 def test_cost_is_what_the_child_has_and_does(space: PairSpace) -> None:
     kernels.select("reference", torch.device("cpu"))
@@ -129,7 +130,7 @@ def test_a_path_equals_the_child_with_the_stem_of_imagenet(space: PairSpace) -> 
         assert_same(supernet.extract(row)(inputs[0]), logits)
 
 
-@pytest.mark.parametrize("space", [NasNet(3), Pnas(3)], ids=["nasnet", "pnas"])
+@pytest.mark.parametrize("space", [NasNet(3), Pnas(3), Pnas(3, growing=True)], ids=["nasnet", "pnas", "pnas-growing"])
 def test_a_child_alone_and_among_others_has_the_same_bits(space: PairSpace) -> None:
     supernet = Supernet(space, SCALE, generator(1))
     rows, inputs = space.random(4, generator(2)), images(4, batch=3)
@@ -265,6 +266,59 @@ def test_nodes_that_leave_a_cell_are_not_swapped_with_others() -> None:
     rows = [row_of(space, [[(0, S3, 0, S3), (0, S5, 0, S5)]]), row_of(space, [[(0, S5, 0, S5), (0, S3, 0, S3)]])]
     canonical = space.canonical(torch.tensor(rows))
     assert not torch.equal(canonical[0], canonical[1])
+
+
+def test_cells_of_one_block_are_the_published_136() -> None:
+    space = Pnas(growing=True)
+    rows = torch.zeros(256, len(space.decisions), dtype=torch.int64)
+    rows[:, :4] = torch.cartesian_prod(*(torch.arange(size) for size in (2, 8, 2, 8)))
+    assert space.legal(rows).all()
+    assert (space.active(rows).sum(dim=1) == 5).all()  # and whether there is a second
+    assert len(space.canonical(rows).unique(dim=0)) == 136
+
+
+def test_a_grown_cell_is_the_cell_that_does_not_grow() -> None:
+    growing, whole = Pnas(3, growing=True), Pnas(3)
+    row = whole.random(1, generator(1))[0].tolist()
+    grown = [*row[:4], 1, *row[4:8], 1, *row[8:]]
+    assert growing.describe(grown) == whole.describe(row)
+    assert growing.cost(torch.tensor([grown]), SCALE) == whole.cost(torch.tensor([row]), SCALE)
+    assert torch.equal(growing.route(torch.tensor([grown])), whole.route(torch.tensor([row])))
+    canonical = whole.canonical(torch.tensor([row]))[0].tolist()
+    assert growing.canonical(torch.tensor([grown]))[0].tolist() == [
+        *canonical[:4], 1, *canonical[4:8], 1, *canonical[8:],
+    ]  # fmt: skip
+
+
+def test_a_small_cell_is_that_of_a_space_of_fewer_nodes() -> None:
+    growing, small = Pnas(3, growing=True), Pnas(2)
+    rows = small.random(6, generator(1))
+    padded = torch.cat([rows[:, :4], torch.ones(6, 1).long(), rows[:, 4:], torch.zeros(6, 5).long()], dim=1)
+    assert growing.legal(padded).all()
+    for one, other in zip(growing.cost(padded, SCALE), small.cost(rows, SCALE), strict=True):
+        assert torch.equal(one, other)
+    for row, short in zip(padded.tolist(), rows.tolist(), strict=True):
+        assert growing.describe(row) == small.describe(short)
+        assert growing.text(row) == small.text(short)
+    assert torch.equal(growing.canonical(padded)[:, 5:9], small.canonical(rows)[:, 4:])
+    inputs, row, short = images(), padded[0].tolist(), rows[0].tolist()
+    logits = [
+        Child(space, own, SCALE, generator(3), auxiliary=True).eval()(inputs[0])
+        for space, own in ((growing, row), (small, short))
+    ]
+    assert_same(*logits)
+
+
+def test_later_nodes_are_absent_where_one_is() -> None:
+    space = Pnas(4, growing=True)
+    row = [0, 1, 1, 2, 0, 1, 3, 1, 4, 1, 2, 5, 2, 6, 1, 0, 0, 0, 0]
+    assert space.repair(torch.tensor([row]))[0].tolist() == row[:4] + [0] * 15
+    shares = space.random(2000, generator())[:, 4::5].double().mean(dim=0)
+    assert shares.tolist() == pytest.approx([0.5, 0.25, 0.125], abs=0.05)
+    assert space.arguments["growing"]
+    assert "growing" not in Pnas(4).arguments  # so that their architectures keep their identities
+    with pytest.raises(UserError, match=r"space\.output=nodes: with space\.growing=true allowed is unused"):
+        Pnas(2, output="nodes", growing=True)
 
 
 @pytest.mark.parametrize(

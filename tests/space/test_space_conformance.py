@@ -276,7 +276,9 @@ def test_drawings_name_every_operation_that_the_graph_names(space: SearchSpace) 
     ]
     drawn = sorted(operation for each in apart for operation in each.values())
     idle = {name for name, parts in nodes.items() if not parts}
-    chosen = [pair for pair in zip(space.decisions, row, strict=True) if pair[0].owner not in idle]
+    active = space.active(torch.tensor([row]))[0].tolist()
+    pairs = zip(space.decisions, row, active, strict=True)
+    chosen = [(decision, choice) for decision, choice, active in pairs if active and decision.owner not in idle]
     named = (decision.alternatives[choice] for decision, choice in chosen if decision.kind == "operation")
     if any(decision.kind == "operation" for decision in space.decisions):
         assert drawn == sorted(name for name in named if name != "none")

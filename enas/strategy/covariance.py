@@ -1,8 +1,8 @@
 """How alike the values of two architectures are believed to be: kernels over the rows of any space.
 
-All are positive definite, since each is a Gaussian or an exponential kernel, or a mixture of both, of the Euclidean distance between
-vectors of numbers that rows have. Distances between graphs become such numbers as a Lipschitz embedding: a row is
-described by its distances to fixed random rows, the landmarks.
+All are positive definite, since each is a Gaussian or an exponential kernel, or a mixture of both, of the Euclidean
+distance between vectors of numbers that rows have. Distances between graphs become such numbers as a Lipschitz
+embedding: a row is described by its distances to fixed random rows, the landmarks.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def test_the_bound_is_beta_deviations_above_the_mean() -> None:
 def test_chosen_candidates_count_as_estimated(name: str) -> None:
     """As conditioning the belief anew on what was chosen, with the means as values."""
     random = np.random.default_rng(1)
-    root, mean, noise, best = random.normal(size=(9, 4)), random.normal(size=9), 0.1, 0.8
+    root, mean, noise, best = random.normal(size=(9, 4)), random.normal(size=9), 0.1, -1.0
     covariance = root @ root.T + 0.01 * np.eye(9)
     acquisition = acquisitions(1.5)[name]
     chosen: list[int] = []

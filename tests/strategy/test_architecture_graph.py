@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from conformance import SPACES, Growing, generator
-from enas.space import Chain, Darts, EnasMacro, EnasMicro, EnasRnn, Hierarchical, NasBench201, NasNet, SearchSpace
+from enas.space import (
+    Chain,
+    Darts,
+    Decision,
+    EnasMacro,
+    EnasMicro,
+    EnasRnn,
+    Hierarchical,
+    NasBench201,
+    NasNet,
+    SearchSpace,
+)
 from enas.strategy.architecture_graph import Blueprint, Graphs
 
 NONE, SKIP, SMALL, LARGE, POOL = range(5)
@@ -134,6 +145,31 @@ def test_layers_that_are_absent_are_none() -> None:
     parts = [feature.part for feature in Blueprint(space).features]
     assert parts == ["group", "attribute", "operation", "attribute"]
     assert graph.words[1].tolist()[:2] == [[0, 0, -1, -1], [0, -1, 2, 1]]
+
+
+class Column(Growing):
+    """Layers one behind the other, each of which may be nothing, and a width in each."""
+
+    conditional = False
+
+    def __init__(self) -> None:
+        words, widths = ("none", "small", "large"), ("8", "16")
+        self.decisions = tuple(
+            Decision(f"layer{layer}/{name}", kind, alternatives, name, 2 * layer + place, f"layer{layer}")
+            for layer in range(3)
+            for place, (name, kind, alternatives) in enumerate(
+                [("operation", "operation", words), ("width", "number", widths)]  # type: ignore[list-item]
+            )
+        )
+        self.sampling_order = tuple(range(6))
+
+
+def test_what_makes_no_layer_in_a_chain_is_passed_by() -> None:
+    graph = graphs(Column(), [1, 0, 0, 1, 2, 1], [0, 0, 0, 0, 0, 0])
+    assert graph.size.tolist() == [2, 0]
+    assert edges(graph) == {(0, 1), (1, 2), (2, 3)}
+    assert edges(graph, 1) == {(0, 1)}
+    assert graph.words[0, :2, 1:].tolist() == [[1, 0], [2, 1]]
 
 
 def test_motifs_stand_beside_the_cell() -> None:

@@ -55,21 +55,27 @@ class Keys(assembly.SearchKeys):
 
 def compare(config: DictConfig) -> None:
     """Search with one strategy and one part of the seeds, and leave the tracks in the job's folder."""
-    if config.seeds < 1:
-        raise UserError(f"seeds={config.seeds}: allowed is 1 or more")
     device = machine.prepare(config)
     data = machine.load_data(config, device)
     config = _with_settings(config)
     outcome = _outcome(config, data)
     tracks = []
-    for seed in range(config.seed + config.part, config.seed + config.seeds, config.jobs):
-        parts = assembly.assemble(_with_seed(config, seed), data, device)
-        tally = Tally(parts.estimator.label)
-        parts.search(tally, config.progress).run()
+    for seed in range(config.seed + config.part, config.seed + config.seeds, parts(config)):
+        built = assembly.assemble(_with_seed(config, seed), data, device)
+        tally = Tally(built.estimator.label)
+        built.search(tally, config.progress).run()
         tracks.append(vars(tally.track(seed, outcome or _value)))
     measure = data.outcome_label if isinstance(data, Benchmark) else _measure(config, tally.objective)
     content = {"strategy": _name(config), "measure": measure, "percent": outcome is not None, "tracks": tracks}
     write_json(Path(config.run_dir) / TRACKS, content)
+
+
+def parts(config: DictConfig) -> int:
+    """How many parts the seeds of a strategy are divided in: none is empty."""
+    for name in ("seeds", "jobs"):
+        if config[name] < 1:
+            raise UserError(f"{name}={config[name]}: allowed is 1 or more")
+    return int(min(config.seeds, config.jobs))
 
 
 def gather(run_dir: Path) -> None:
@@ -153,6 +159,7 @@ VERB = Verb(
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
     paths=("space_file", "data.root", "table", "run_dir"),
     mappings=(*assembly.MAPPINGS, "settings"),
+    parts=parts,
     gather=gather,
 )
 

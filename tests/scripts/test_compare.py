@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+
+from enas.scripts import compare
 
 from .conftest import Call
 
@@ -67,6 +70,13 @@ def test_processes_share_the_seeds_and_find_the_same(enas: Call, table: Path) ->
     [same] = tracks(alone.folder / "alone" / "part-0")["tracks"]
     for name in ("seed", "spent", "best", "final"):
         assert same[name] == halves[1][0][name]
+
+
+def test_no_process_is_without_a_seed(enas: Call, table: Path) -> None:
+    outcome = enas("compare", "jobs=1", f"data.root={table}", *TINY[1:], "seeds=1")
+    assert outcome.code == 0, outcome.err
+    config = OmegaConf.create({"seeds": 2, "jobs": 5})
+    assert compare.parts(config) == 2
 
 
 def test_settings_are_for_one_strategy_and_other_keys_make_variants(enas: Call, table: Path) -> None:

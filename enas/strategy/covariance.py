@@ -1,6 +1,6 @@
 """How alike the values of two architectures are believed to be: kernels over the rows of any space.
 
-All are positive definite, since each is a mixture of Gaussian and exponential kernels of the Euclidean distance between
+All are positive definite, since each is a Gaussian or an exponential kernel, or a mixture of both, of the Euclidean distance between
 vectors of numbers that rows have. Distances between graphs become such numbers as a Lipschitz embedding: a row is
 described by its distances to fixed random rows, the landmarks.
 """
@@ -107,13 +107,13 @@ class Transport(_Embedded):
 
 
 class Edit(_Embedded):
-    """exp(-d² / 2 length²), d embedding the edit distance: Auto-Keras's kernel."""
+    """exp(-d / length), d embedding the edit distance; Auto-Keras's kernel is a Gaussian, exp(-d²)."""
 
     def _measure(self, graphs: Graphs) -> Floats:
         return edit_distance(graphs, self._landmarks, self._blueprint.features)
 
     def covariance(self, distances: Floats, length: float) -> Floats:
-        found: Floats = np.exp(-((distances[0] / length) ** 2) / 2)
+        found: Floats = np.exp(-distances[0] / length)
         return found
 
 

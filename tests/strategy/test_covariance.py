@@ -70,7 +70,7 @@ def test_rows_are_described_by_their_distances_to_landmarks(kernel: type[Covaria
     assert np.corrcoef(embedded.ravel(), own.ravel())[0, 1] > 0.7
 
 
-def test_the_second_distance_is_that_of_a_layer() -> None:
+def test_kernels_of_distances_and_the_second_distance_is_that_of_a_layer() -> None:
     space = NasBench201()
     covariance, blueprint = Transport(space, 1), Blueprint(space)
     landmark = blueprint.graphs(space.canonical(space.random(1, generator(0))).numpy()).size[0]
@@ -79,6 +79,7 @@ def test_the_second_distance_is_that_of_a_layer() -> None:
     assert np.allclose(normalised, raw * 2 * landmark / (blueprint.graphs(rows).size + landmark))
     one = np.array([[[1.0]], [[2.0]]])
     assert covariance.covariance(one, 4.0) == pytest.approx((np.exp(-0.25) + np.exp(-0.125)) / 2)
+    assert Edit(space, 1).covariance(one[:1], 4.0) == pytest.approx(np.exp(-0.25))
 
 
 @pytest.mark.parametrize("space", [EnasMicro(3)], ids=["enas_micro"])

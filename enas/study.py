@@ -57,11 +57,11 @@ class Summary(NamedTuple):
 def summarise(tracks: Mapping[str, Sequence[Track]]) -> list[Summary]:
     """One entry a strategy, best first: the mean with its 95 % interval (Student's t), and whether chance does as well.
 
+    A name is "evolution", or of a variant "evolution, samples=2", which is compared with random of the same variant.
     p is that of the two-sided Mann-Whitney test, which asks nothing of the distributions.
     """
     from scipy.stats import mannwhitneyu, t
 
-    chance = next((finals(own) for name, own in tracks.items() if _strategy(name) == RANDOM), None)
     summaries = []
     for name, own in tracks.items():
         found = finals(own)
@@ -69,7 +69,10 @@ def summarise(tracks: Mapping[str, Sequence[Track]]) -> list[Summary]:
         std = float(found.std(ddof=1)) if n > 1 else math.nan
         half = float(t.ppf(0.975, n - 1)) * std / math.sqrt(n) if n > 1 else math.nan
         margin = p = None
-        if chance is not None and _strategy(name) != RANDOM:
+        strategy, _, variant = name.partition(", ")
+        partner = tracks.get(f"{RANDOM}, {variant}") or tracks.get(RANDOM)
+        if partner is not None and strategy != RANDOM:
+            chance = finals(partner)
             margin = mean - float(chance.mean())
             p = float(mannwhitneyu(found, chance, alternative="two-sided").pvalue)
         overhead = float(np.median([track.overhead for track in own]))
@@ -107,8 +110,3 @@ def table(summaries: Sequence[Summary], measure: str, percent: bool) -> str:
             f"| {own.name} | {mean} | {std} | {low} to {high} | {margin} | {p} | {own.n} | {1000 * own.overhead:.1f} |"
         )
     return "\n".join(lines)
-
-
-def _strategy(name: str) -> str:
-    """The strategy of a name such as "evolution" or "evolution, strategy.population=10"."""
-    return name.partition(",")[0]

@@ -62,9 +62,9 @@ class Arguments:
         except HydraException as error:
             raise UserError(f"{error}") from error
 
-    def spread(self, run_dir: Path, jobs: int) -> "Arguments":
-        """The same as a sweep into `run_dir`, each of its jobs in `jobs` parts, as many of them at a time."""
-        added = [f"run_dir={quoted(str(run_dir))}", f"part=range(0,{jobs})"]
+    def spread(self, run_dir: Path, parts: int, jobs: int) -> "Arguments":
+        """The same as a sweep into `run_dir`, each of its jobs in so many parts, `jobs` of all these at a time."""
+        added = [f"run_dir={quoted(str(run_dir))}", f"part=range(0,{parts})"]
         if jobs > 1:
             added += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
         return replace(self, overrides=(*self.overrides, *added), multirun=True)

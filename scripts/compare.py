@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,42 +55,59 @@ class Keys(assembly.SearchKeys):
 
 def compare(config: DictConfig) -> None:
     """Search with one strategy and one part of the seeds, and leave the tracks in the job's folder."""
-    if config.seeds < 1:
-        raise UserError(f"seeds={config.seeds}: allowed is 1 or more")
     device = machine.prepare(config)
     data = machine.load_data(config, device)
     config = _with_settings(config)
     outcome = _outcome(config, data)
     tracks = []
-    for seed in range(config.seed + config.part, config.seed + config.seeds, config.jobs):
-        parts = assembly.assemble(_with_seed(config, seed), data, device)
-        tally = Tally(parts.estimator.label)
-        parts.search(tally, config.progress).run()
+    for seed in range(config.seed + config.part, config.seed + config.seeds, parts(config)):
+        built = assembly.assemble(_with_seed(config, seed), data, device)
+        tally = Tally(built.estimator.label)
+        built.search(tally, config.progress).run()
         tracks.append(vars(tally.track(seed, outcome or _value)))
     measure = data.outcome_label if isinstance(data, Benchmark) else _measure(config, tally.objective)
     content = {"strategy": _name(config), "measure": measure, "percent": outcome is not None, "tracks": tracks}
     write_json(Path(config.run_dir) / TRACKS, content)
 
 
+def parts(config: DictConfig) -> int:
+    """How many parts the seeds of a strategy are divided in: none is empty."""
+    for name in ("seeds", "jobs"):
+        if config[name] < 1:
+            raise UserError(f"{name}={config[name]}: allowed is 1 or more")
+    return int(min(config.seeds, config.jobs))
+
+
 def gather(run_dir: Path) -> None:
-    """Read what all jobs left and say what it means: a table, a drawing, a file."""
+    """Read what all jobs left and say what it means: a table, a drawing, a file. One of each for every measure."""
     jobs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(run_dir.glob(f"*/{TRACKS}"))]
-    tracks: dict[str, list[Track]] = {}
-    for job in jobs:
-        tracks.setdefault(job["strategy"], []).extend(Track(**track) for track in job["tracks"])
-    measure, percent = jobs[0]["measure"], jobs[0]["percent"]
-    summaries = summarise(tracks)
-    text = table(summaries, measure, percent)
-    spent = np.arange(1.0, max(track.budget for own in tracks.values() for track in own) + 1)
-    ordered = {summary.name: curve(tracks[summary.name], spent) for summary in summaries}
-    if any(track.spent for own in tracks.values() for track in own):
-        figure = draw_curves(ordered, spent, "best row so far, by its estimate", measure)
-        save_svg(figure, run_dir / "curves.svg")
-        figure.savefig(run_dir / "curves.png")
-    entries = [summary.document() for summary in summaries]
+    measures = list(dict.fromkeys(job["measure"] for job in jobs))
+    texts, documents = [], []
+    for number, measure in enumerate(measures, 1):
+        own = [job for job in jobs if job["measure"] == measure]
+        tracks: dict[str, list[Track]] = {}
+        for job in own:
+            tracks.setdefault(job["strategy"], []).extend(Track(**track) for track in job["tracks"])
+        summaries = summarise(tracks)
+        texts.append(table(summaries, measure, own[0]["percent"]))
+        documents.append({"measure": measure, "strategies": [summary.document() for summary in summaries]})
+        end = "" if len(measures) == 1 else f"_{number}"
+        _draw({summary.name: tracks[summary.name] for summary in summaries}, measure, run_dir / f"curves{end}")
+    text = "\n\n".join(texts)
     (run_dir / "table.md").write_text(text + "\n", encoding="utf-8")
-    write_json(run_dir / "comparison.json", {"measure": measure, "strategies": entries})
+    write_json(run_dir / "comparison.json", documents)
     print(f"{text}\nwritten to {run_dir}")
+
+
+def _draw(tracks: Mapping[str, list[Track]], measure: str, path: Path) -> None:
+    """The curves, as .svg and .png; none where nothing is known of the way."""
+    if not any(track.spent for own in tracks.values() for track in own):
+        return
+    spent = np.arange(1.0, max(track.budget for own in tracks.values() for track in own) + 1)
+    curves = {name: curve(own, spent) for name, own in tracks.items()}
+    figure = draw_curves(curves, spent, "best row so far, by its estimate", measure)
+    save_svg(figure, path.with_suffix(".svg"))
+    figure.savefig(path.with_suffix(".png"))
 
 
 def _with_settings(config: DictConfig) -> DictConfig:
@@ -153,6 +170,7 @@ VERB = Verb(
     recipes={"experiment": "Published recipes", "debug": "Short runs for finding faults"},
     paths=("space_file", "data.root", "table", "run_dir"),
     mappings=(*assembly.MAPPINGS, "settings"),
+    parts=parts,
     gather=gather,
 )
 

@@ -109,11 +109,10 @@ def _spread(verb: Verb, given: arguments.Arguments) -> arguments.Arguments:
     """The command line of a sweep whose jobs are gathered, over as many processes as `jobs` says."""
     config = _prepared(verb, _composed(verb, given.jobs()[0])[0], None)
     folder = Path(config.run_dir)
-    if config.jobs < 1:
-        raise UserError(f"jobs={config.jobs}: allowed is 1 or more")
+    parts = verb.parts(config)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"run_dir={folder} already holds files and is never overwritten: give another run_dir")
-    return given.spread(folder, config.jobs)
+    return given.spread(folder, parts, config.jobs)
 
 
 def _start(verb: Verb, given: arguments.Arguments, saved: resume.SavedRun | None) -> None:

@@ -48,7 +48,8 @@ class Verb:
         resume_free: keys that a resumed run may change freely, beside `run_dir`.
         resume_growing: number keys that a resumed run may only raise.
         gather: for a command that always is a sweep, over processes: called with the sweep's folder once all its jobs
-            have ended. Its schema has the keys `jobs`, how many at a time, and `part`, which of as many parts a job is.
+            have ended. Its schema has the keys `jobs`, how many at a time, and `part`, which part a job is.
+        parts: of such a command, how many parts each job of the command line is divided in.
         config_module: the package that holds the primary config and the groups.
     """
 
@@ -63,6 +64,7 @@ class Verb:
     resume_free: tuple[str, ...] = ()
     resume_growing: tuple[str, ...] = ()
     gather: Callable[[Path], None] | None = None
+    parts: Callable[[DictConfig], int] = lambda config: 1
     config_module: str = "enas.conf"
 
     @property

@@ -41,8 +41,10 @@ def test_one_search_has_no_interval_and_no_random_no_margin() -> None:
 
 
 def test_variants_of_random_are_what_others_are_compared_with() -> None:
-    found = summarise({"random, samples=2": [track(0, 0.5)], "ppo, samples=2": [track(0, 0.7)]})
-    assert [own.margin for own in found] == [pytest.approx(0.2), None]
+    tracks = {"random, a=2": [track(0, 0.5)], "random, a=3": [track(0, 0.1)], "ppo, a=2": [track(0, 0.7)]}
+    found = {own.name: own.margin for own in summarise({**tracks, "ppo, a=3": [track(0, 0.6)]})}
+    assert (found["ppo, a=2"], found["ppo, a=3"]) == (pytest.approx(0.2), pytest.approx(0.5))
+    assert found["random, a=2"] is None
 
 
 def test_a_curve_holds_the_best_row_until_a_better_one_is_found() -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+
+from enas.scripts import compare
 
 from .conftest import Call
 
@@ -46,7 +49,8 @@ def test_strategies_beside_each_other(enas: Call, table: Path) -> None:
         assert track["budget"] == 12
         assert track["final"] == track["best"][-1]
         assert track["best"] == sorted(track["best"])  # here the outcome follows the signal
-    content = json.loads((study / "comparison.json").read_text())
+    [content] = json.loads((study / "comparison.json").read_text())
+    assert content["measure"] == own["measure"]
     names = {entry["name"]: entry for entry in content["strategies"]}
     assert names.keys() == {"random", "reinforce"}
     assert names["random"]["mean"] == pytest.approx(np.mean([track["final"] for track in own["tracks"]]))
@@ -69,6 +73,27 @@ def test_processes_share_the_seeds_and_find_the_same(enas: Call, table: Path) ->
         assert same[name] == halves[1][0][name]
 
 
+def test_each_measure_has_its_own_table_and_curves(enas: Call, table: Path) -> None:
+    outcome = enas("compare", "data.dataset=cifar10,in16", "jobs=1", f"data.root={table}", *TINY)
+    assert outcome.code == 0, outcome.err
+    study = outcome.folder / "study"
+    content = json.loads((study / "comparison.json").read_text())
+    assert [entry["measure"].rpartition(", ")[2] for entry in content] == ["CIFAR-10", "ImageNet16-120"]
+    assert [entry["strategies"][0]["name"] for entry in content] == [
+        "random, data.dataset=cifar10", "random, data.dataset=in16",
+    ]  # fmt: skip
+    assert (study / "curves_1.svg").exists()
+    assert (study / "curves_2.svg").exists()
+    assert len((study / "table.md").read_text().split("\n\n")) == 2
+
+
+def test_no_process_is_without_a_seed(enas: Call, table: Path) -> None:
+    outcome = enas("compare", "jobs=1", f"data.root={table}", *TINY[1:], "seeds=1")
+    assert outcome.code == 0, outcome.err
+    config = OmegaConf.create({"seeds": 2, "jobs": 5})
+    assert compare.parts(config) == 2
+
+
 def test_settings_are_for_one_strategy_and_other_keys_make_variants(enas: Call, table: Path) -> None:
     outcome = enas(
         "compare", "strategy=random,reinforce", "samples=1,2", "jobs=1",
@@ -76,7 +101,7 @@ def test_settings_are_for_one_strategy_and_other_keys_make_variants(enas: Call, 
         f"data.root={table}", "seeds=1", "updates=2", "threads=null", "run_dir=study",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    content = json.loads((outcome.folder / "study" / "comparison.json").read_text())
+    [content] = json.loads((outcome.folder / "study" / "comparison.json").read_text())
     assert {entry["name"] for entry in content["strategies"]} == {
         f"{strategy}, samples={count}" for strategy in ("random", "reinforce") for count in (1, 2)
     }

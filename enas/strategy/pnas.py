@@ -7,7 +7,6 @@ from collections.abc import Set
 from typing import Any, get_args
 
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from enas.architecture import Estimates
@@ -115,6 +114,8 @@ class ProgressiveSearch(RememberingSampler):
     def _end_level(self) -> None:
         if self.level > 1 and all(len(numbers.unique()) > 1 for numbers in self.checked):
             said, found = self.checked.cpu().numpy()
+            from scipy.stats import spearmanr  # half a second to import
+
             self.rank = self.rank.new_tensor(spearmanr(said, found).statistic)
         self.checked = self.checked[:, :0]
         self.level += 1

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional
 
@@ -51,6 +50,8 @@ def fit(
     """
     reader = _Reader(space, fitting.family)
     weights = _weights(fitting, reader.tokens, generator)
+    from scipy.stats import rankdata  # half a second to import
+
     read, target = reader(rows), torch.from_numpy(rankdata(values.numpy())).float()
     target = (target - target.mean()) / target.std(unbiased=False).clamp_min(1e-8)
     part = torch.randperm(len(target), generator=generator) % fitting.members

@@ -21,8 +21,8 @@ class Track:
     spent     full estimates spent when a better row was found, ascending
     best      what the best row so far is worth: its outcome where that is known, else its estimate
     final     what the row found in the end is worth
-    overhead  seconds of the strategy itself for each estimated row
-    seconds   the whole search
+    overhead  seconds of the strategy itself for each row it was told; None where it is told of none
+    seconds   the whole search, until candidates are derived
     budget    full estimates spent in all
     """
 
@@ -30,7 +30,7 @@ class Track:
     spent: list[float]
     best: list[float]
     final: float
-    overhead: float
+    overhead: float | None
     seconds: float
     budget: float
 
@@ -46,7 +46,7 @@ class Summary(NamedTuple):
     high: float
     margin: float | None
     p: float | None
-    overhead: float
+    overhead: float | None
     seconds: float
 
     def document(self) -> dict[str, Any]:
@@ -75,7 +75,8 @@ def summarise(tracks: Mapping[str, Sequence[Track]]) -> list[Summary]:
             chance = finals(partner)
             margin = mean - float(chance.mean())
             p = float(mannwhitneyu(found, chance, alternative="two-sided").pvalue)
-        overhead = float(np.median([track.overhead for track in own]))
+        spans = [track.overhead for track in own if track.overhead is not None]
+        overhead = float(np.median(spans)) if spans else None
         seconds = float(sum(track.seconds for track in own))
         summaries.append(Summary(name, n, mean, std, mean - half, mean + half, margin, p, overhead, seconds))
     return sorted(summaries, key=lambda summary: -summary.mean)
@@ -106,7 +107,6 @@ def table(summaries: Sequence[Summary], measure: str, percent: bool) -> str:
         mean, std, low, high = (f"{factor * value:.{digits}f}" for value in (own.mean, own.std, own.low, own.high))
         margin = "" if own.margin is None else f"{factor * own.margin:+.{digits}f}"
         p = "" if own.p is None else f"{own.p:.1g}"
-        lines.append(
-            f"| {own.name} | {mean} | {std} | {low} to {high} | {margin} | {p} | {own.n} | {1000 * own.overhead:.1f} |"
-        )
+        cost = "" if own.overhead is None else f"{1000 * own.overhead:.1f}"
+        lines.append(f"| {own.name} | {mean} | {std} | {low} to {high} | {margin} | {p} | {own.n} | {cost} |")
     return "\n".join(lines)

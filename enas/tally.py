@@ -75,7 +75,7 @@ class Tally(Report):
             spent,
             worth(Estimates.joined(improving)).tolist() if improving else [],
             float(worth(self.comparison.best)),
-            self.strategy_seconds / max(rows, 1),
+            self.strategy_seconds / rows if rows else None,
             self.seconds,
             total,
         )

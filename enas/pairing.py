@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from enas.errors import UserError
 from enas.estimator import Estimator
-from enas.strategy import Sampler
+from enas.strategy import Sampler, Strategy
 
 
-def check_pair(sampler: Sampler, estimator: Estimator) -> None:
-    """Raise UserError, one sentence, where `sampler` asks for less than full estimates and `estimator` has no others.
+def check_pair(strategy: Strategy, estimator: Estimator) -> None:
+    """Raise UserError, one sentence, where the two cannot go together.
 
-    Every other sampler goes with every estimator.
+    A sampler that asks for less than full estimates needs an estimator that has them; every other goes with all. A
+    relaxation mixes the weights of a supernet, and needs an estimator that reads those.
     """
-    if sampler.divides and not estimator.divisible:
+    if not isinstance(strategy, Sampler):
+        if estimator.weights != "shared":
+            raise UserError(
+                f"strategy: {type(strategy).__name__} learns with the shared weights that it mixes; take "
+                "estimator=shared and data of images, or a strategy that samples rows"
+            )
+    elif strategy.divides and not estimator.divisible:
         raise UserError(
-            f"strategy: {type(sampler).__name__} spends a share of a full estimate on most rows, and the estimates of "
+            f"strategy: {type(strategy).__name__} spends a share of a full estimate on most rows, and the estimates of "
             f"{type(estimator).__name__} cannot be divided; take estimator=scratch, or another strategy"
         )

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from enas.api import scale_for
+from enas.api import PURPOSES, scale_for
 from enas.data import Benchmark, DataSet, Text
 from enas.errors import UserError
 from enas.estimator import Cached, Estimator
@@ -17,11 +17,10 @@ from enas.material import check_material
 from enas.pairing import check_pair
 from enas.plan import Limits, Plan
 from enas.randomness import Randomness, seeded
-from enas.relaxed import RelaxedTraining
 from enas.report import Report
 from enas.search import Search
 from enas.space import Scale, SearchSpace
-from enas.strategy import Relaxation, Sampler, Strategy, propose
+from enas.strategy import Relaxation, Strategy, propose
 from enas.supernet import Supernet
 from enas.train import SharedTraining
 from enas.weights import NoWeights, Weights, WeightTraining
@@ -45,8 +44,6 @@ PLAN = (
     "log_every",
 )
 """The keys that Plan takes."""
-PURPOSES = tuple(dict.fromkeys((*Search.PURPOSES, *RelaxedTraining.PURPOSES)))
-"""What a search with a relaxation draws for."""
 MAPPINGS = ("strategy.temperature", "strategy.bound", "strategy.initial_bias", "strategy.prior", "strategy.heuristic")
 """Keys of strategies that hold a mapping whose names the user chooses."""
 
@@ -127,7 +124,7 @@ def assemble(config: DictConfig, data: DataSet | Text | Benchmark, device: torch
     relaxed = isinstance(strategy, Relaxation)
     if relaxed:
         scale = replace(scale, partial=strategy.partial)
-    randomness = Randomness(config.seed, PURPOSES if relaxed else Search.PURPOSES, device)
+    randomness = Randomness(config.seed, PURPOSES, device)
     offered = {
         "space": space,
         "scale": scale,
@@ -146,14 +143,8 @@ def assemble(config: DictConfig, data: DataSet | Text | Benchmark, device: torch
             batch_size=config.batch_size,
             **offered,
         )
-    elif relaxed:
-        raise UserError(
-            "strategy: a relaxation learns with the shared weights that it mixes; take estimator=shared and data of "
-            "images, or a strategy that samples rows"
-        )
     estimator = Cached(constructors.build(config.estimator, **offered))
-    if isinstance(strategy, Sampler):
-        check_pair(strategy, estimator.estimator)
+    check_pair(strategy, estimator.estimator)
     plan = Plan(**{name: config[name] for name in PLAN})
     limits = Limits(_limit_scale(config, scale), config.limit.params, config.limit.macs)
     # The rows of the baseline: limits that leave too little are told now, before anything is written.

@@ -11,15 +11,15 @@ import torch
 from omegaconf import OmegaConf
 
 import enas
-from conformance import toy_data, toy_text
+from conformance import toy_data, toy_table, toy_text
 from enas.api import BOUND
 from enas.data import Augmentation, DataSet
 from enas.estimator import Shared
 from enas.final import FinalTraining
 from enas.schedule import Cosine
 from enas.scripts import search, train
-from enas.space import EnasMacro, Scale
-from enas.strategy import Random
+from enas.space import EnasMacro, NasBench201, Scale
+from enas.strategy import Evolution, PcDarts, Random, SuccessiveHalving
 from enas.train import SharedTraining
 
 SCALE = Scale(layers=1, filters=4, height=8, width=8, channels=3, classes=3)
@@ -158,3 +158,28 @@ def test_a_text_is_searched_and_learnt_with_the_same_two_calls(tmp_path: Path) -
     assert result["test"]["words"] == 96
     for folder in ("search", "final"):
         assert json.loads((tmp_path / folder / "vocabulary.json").read_text()) == list(toy_text().classes)
+
+
+def test_a_table_is_searched(tmp_path: Path) -> None:
+    space = NasBench201()
+    strategy = Evolution(space, population=5, sample=2)
+    found = enas.find(toy_table(), tmp_path / "run", 2, space=space, strategy=strategy, progress=False)
+    assert len(found.search.sampled) == len(found.random.sampled) == 2 * 10 * 10
+    assert list(found.outcome) == [toy_table().outcome_label]
+    assert not (tmp_path / "run" / "child.pt").exists()
+
+
+def test_a_relaxation_trains_the_weights_that_it_mixes(tmp_path: Path) -> None:
+    space = NasBench201()
+    given = {"space": space, "strategy": PcDarts(space, channels=2, frozen=0.0), "filters": 4}
+    found = find(tmp_path / "run", **given)
+    assert len(found.search.sampled.choices.unique(dim=0)) == 1  # the published derivation gives one row
+    content = json.loads((tmp_path / "run" / "genotype.json").read_text())
+    assert content["cost"]["scale"]["partial"] == 2
+    assert "strategy/entropy" in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(enas.UserError, match="cannot be divided"):
+        find(tmp_path / "run", space=NasBench201(), strategy=SuccessiveHalving(NasBench201()))
+    assert not (tmp_path / "run").exists()

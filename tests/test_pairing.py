@@ -1,11 +1,11 @@
-"""A sampler that spends shares of estimates needs an estimator that can give them; every other pair goes together."""
+"""Which pairs do not go together: shares of estimates that cannot be divided, mixtures of weights nobody shares."""
 
 import pytest
 
-from conformance import ESTIMATORS, SCALE, STRATEGIES, generator, toy_data
+from conformance import ESTIMATORS, RELAXATIONS, SCALE, STRATEGIES, generator, toy_data
 from enas.errors import UserError
 from enas.pairing import check_pair
-from enas.space import EnasMicro
+from enas.space import EnasMicro, NasBench201
 from enas.supernet import Supernet
 
 SPACE = EnasMicro(2)
@@ -22,3 +22,16 @@ def test_shares_need_an_estimator_that_can_be_divided(strategy: str, estimator: 
             check_pair(sampler, judge)
     else:
         check_pair(sampler, judge)
+
+
+@pytest.mark.parametrize("strategy", RELAXATIONS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_mixture_needs_shared_weights(strategy: str, estimator: str) -> None:
+    space = NasBench201()
+    relaxation = RELAXATIONS[strategy](space)
+    judge = ESTIMATORS[estimator](Supernet(space, SCALE, generator()), toy_data())
+    if judge.weights == "shared":
+        check_pair(relaxation, judge)
+    else:
+        with pytest.raises(UserError, match=r"^strategy: \w+ learns with the shared weights .* take estimator=shared"):
+            check_pair(relaxation, judge)

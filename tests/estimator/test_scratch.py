@@ -172,6 +172,6 @@ def test_a_recipe_of_images_is_refused_for_text() -> None:
 
 def test_shares_that_are_no_different_epochs_are_refused() -> None:
     estimator(epochs=9).check_budgets((1 / 9, 1 / 3, 1.0))
-    for epochs, budgets, least in ((8, (1 / 9, 1.0), 9), (3, (0.45, 0.5, 1.0), 3)):
+    for epochs, budgets, least in ((8, (1 / 9, 1.0), 9), (3, (0.35, 0.45, 1.0), 3)):
         with pytest.raises(UserError, match=rf"^estimator.epochs={epochs}: .* {least} at least$"):
             estimator(epochs=epochs).check_budgets(budgets)

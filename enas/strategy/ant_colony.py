@@ -23,7 +23,7 @@ Published is its accuracy, or 1 / (10 * loss). But a reward below `start` would 
 than those never tried, and one far above 1 would make them the only ones at once.
 """
 REDRAWS = 20
-"""How often rows that a space forbids are drawn again before random ones take their place."""
+"""How often rows that a space forbids are drawn again; the last time at random."""
 
 
 class AntColony(RememberingSampler):
@@ -112,9 +112,12 @@ class AntColony(RememberingSampler):
         if self.walked == 0:
             rows[:1] = self._limited(self.space.random(1, generator))
         if self.space.constrained:
-            for _ in range(REDRAWS):
-                rows = torch.where(self.space.legal(rows)[:, None], rows, self._walk(count, generator))
-            rows = torch.where(self.space.legal(rows)[:, None], rows, self.space.random(count, generator))
+            for redraw in range(REDRAWS):
+                wrong = (~self.space.legal(rows)).nonzero()[:, 0]
+                if not len(wrong):
+                    break
+                last = redraw == REDRAWS - 1
+                rows[wrong] = (self.space.random if last else self._walk)(len(wrong), generator)
         return rows
 
     def _walk(self, count: int, generator: torch.Generator) -> Tensor:
@@ -130,10 +133,10 @@ class AntColony(RememberingSampler):
         return self._limited(rows)
 
     def _limited(self, rows: Tensor) -> Tensor:
-        """Rows of at most as many layers as this generation may have, repaired."""
+        """Rows of at most as many layers as this generation may have; legal where the space is not constrained."""
         rows = rows.clone()
         rows[:, self.layers[self.depth :]] = 0
-        return self.space.repair(rows)
+        return self.space.settle(rows)
 
     @property
     def depth(self) -> int:

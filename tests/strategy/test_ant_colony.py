@@ -153,6 +153,22 @@ def test_rows_that_the_space_forbids_are_drawn_again() -> None:
         assert len(rows.unique(dim=0)) > 90
 
 
+def test_what_the_space_forbids_is_not_repaired_and_costs_no_walks_once_all_is_legal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space, draws = SPACES["nasbench101"], 4000
+    rows = AntColony(space).ask(draws, generator())
+    assert space.legal(rows).all()
+    uniform = space.random(draws, generator(1))  # so is a new colony, among legal rows
+    assert float((rows.double().mean(dim=0) - uniform.double().mean(dim=0)).abs().max()) < 2 * probability(draws)
+    walks, walk = [], AntColony._walk
+    monkeypatch.setattr(AntColony, "_walk", lambda self, *given: (walks.append(given[0]), walk(self, *given))[1])
+    AntColony(space).ask(draws, generator())
+    assert len(walks) < 15
+    assert walks == sorted(walks, reverse=True)
+    assert walks[1] < 0.4 * draws
+
+
 def test_a_large_space_and_many_ants() -> None:
     space = SPACES["enas_macro-6-sum"]
     colony = AntColony(space)

@@ -37,7 +37,8 @@ class AntColony(RememberingSampler):
     (1 - decay) * pheromone + decay * start. After every `ants` rows the best row so far acts on what it chose:
     (1 - evaporation) * pheromone + evaporation. Only the order of values matters, whatever their sign and size.
 
-    Where layers may be absent, the first `ants` rows have at most one layer, the next at most two, and so on.
+    Of the layers that may be absent, the first `ants` rows have at most one, the next at most two, and so on; those
+    that are always there (the first node of a growing cell of `pnas`) do not count.
 
     ants         rows of a generation
     greediness   0 to 1; published as q0

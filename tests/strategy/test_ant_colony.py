@@ -126,6 +126,14 @@ def test_absent_layers_appear_one_a_generation_and_what_could_not_be_is_no_choic
             assert float(colony.pheromone[places[0]].max()) > 0.1
 
 
+def test_a_growing_cell_has_its_first_node_beside_those_that_may_be_absent() -> None:
+    space = SPACES["pnas-growing"]
+    colony = AntColony(space)
+    assert [space.decisions[place].owner.rpartition("/")[2] for place in colony.layers] == ["node3", "node4"]
+    present = colony.ask(200, generator())[:, colony.layers] != 0
+    assert present.any(dim=0).tolist() == [True, False]
+
+
 def test_what_an_absent_layer_does_not_choose_gets_no_pheromone() -> None:
     space = Growing()
     colony = AntColony(space, ants=1)

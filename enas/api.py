@@ -11,7 +11,7 @@ import torch
 from enas.alone import StandAloneTraining
 from enas.comparison import Comparison
 from enas.data import Benchmark, DataSet, Text
-from enas.estimator import Estimator, Language, Shared, Table
+from enas.estimator import Cached, Estimator, Language, Shared, Table
 from enas.final import FinalTraining
 from enas.language import FinalLanguageTraining, LanguageTraining
 from enas.material import check_material
@@ -88,10 +88,20 @@ def find(
                 training = RelaxedTraining(supernet, data, randomness, strategy, epochs, batch_size)
             estimator = Shared(supernet, data, batch_size=batch_size, images=batch_size)
     check_pair(strategy, estimator)
-    plan = Plan(epochs)
+    estimator = Cached(estimator)
+    plan = Plan(epochs, updates=0 if isinstance(strategy, Relaxation) else 10)
     with Record.create(Path(run_dir)) as record:
         origin = manifest(seed, on, torch.get_num_threads(), "enas.find", [], {}, precision)
-        report = SearchReport(record, space, scale, origin, estimator.label, unit=data.unit, basis=estimator.weights)
+        report = SearchReport(
+            record,
+            space,
+            scale,
+            origin,
+            estimator.label,
+            unit=data.unit,
+            basis=estimator.weights,
+            split=estimator.split,
+        )
         report.start(data.documents())
         return Search(
             space, strategy, estimator, training, randomness, plan, Limits(scale), report, progress=progress

@@ -66,8 +66,10 @@ class Comparison:
         }
 
     def verdict(self) -> str:
-        """What the margin of the best allows to say, at two standard errors."""
+        """What the margin of the best allows to say, at two standard errors; nothing where these are not known."""
         margin = self.margins()
+        if margin["best_margin_error"] == 0 and margin["best_margin"] != 0:
+            return "is ahead of" if margin["best_margin"] > 0 else "is behind"
         if margin["best_margin"] == 0 or abs(margin["best_margin"]) <= 2 * margin["best_margin_error"]:
             return "is not distinguishable from"
         return "beats" if margin["best_margin"] > 0 else "is beaten by"

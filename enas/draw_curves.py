@@ -20,11 +20,12 @@ COLOURS = ("#2E78B7", "#D67A1F", "#3A8F4E", "#B23A48", "#7A55A3", "#8A6240", "#C
 def draw_curves(
     curves: Mapping[str, NDArray[np.float64]], spent: NDArray[np.float64], title: str, ylabel: str
 ) -> Figure:
-    """A line for each strategy, the mean over its searches [n, k], with a band of its 95 % interval.
+    """A line for each strategy, the mean over its searches [n, k], with a band of its 95 % interval (Student's t).
 
     `spent` [k] is what was spent by then. Points at which some search had found nothing are left out.
     """
     from matplotlib.figure import Figure
+    from scipy.stats import t
 
     figure = Figure(figsize=(8.0, 5.0), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
@@ -35,7 +36,8 @@ def draw_curves(
             continue
         mean, error = values[:, whole].mean(axis=0), np.zeros(whole.sum())
         if len(values) > 1:
-            error = 1.96 * values[:, whole].std(axis=0, ddof=1) / np.sqrt(len(values))
+            factor = float(t.ppf(0.975, len(values) - 1))
+            error = factor * values[:, whole].std(axis=0, ddof=1) / np.sqrt(len(values))
         colour, style = COLOURS[place % len(COLOURS)], "-" if place < len(COLOURS) else "--"
         axes.plot(spent[whole], mean, style, color=colour, linewidth=1.8, label=f"{name} (n = {len(values)})")
         axes.fill_between(spent[whole], mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)

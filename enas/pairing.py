@@ -19,8 +19,10 @@ def check_pair(strategy: Strategy, estimator: Estimator) -> None:
                 f"strategy: {type(strategy).__name__} learns with the shared weights that it mixes; take "
                 "estimator=shared and data of images, or a strategy that samples rows"
             )
-    elif strategy.divides and not estimator.divisible:
+    elif strategy.budgets != (1.0,) and not estimator.divisible:
         raise UserError(
             f"strategy: {type(strategy).__name__} spends a share of a full estimate on most rows, and the estimates of "
             f"{type(estimator).__name__} cannot be divided; take estimator=scratch, or another strategy"
         )
+    else:
+        estimator.check_budgets(strategy.budgets)

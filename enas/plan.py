@@ -54,6 +54,18 @@ class Plan:
             if key != "children" and value is not None and value < least:
                 raise UserError(f"{key}={value}: allowed is {least} or more")
 
+        waits = self.children == "uniform_then_strategy"
+        if self.uniform_epochs > 0 and not waits:
+            raise UserError(
+                f"uniform_epochs={self.uniform_epochs}: it belongs to children=uniform_then_strategy, not to "
+                f"children={self.children}"
+            )
+        if waits and not 0 < self.uniform_epochs < self.epochs:
+            raise UserError(
+                f"uniform_epochs={self.uniform_epochs}: with children=uniform_then_strategy allowed are 1 to "
+                f"{self.epochs - 1}, fewer than epochs={self.epochs}"
+            )
+
     def over(self, epochs: int, seconds: float) -> bool:
         """Whether a search ends that has done `epochs` in `seconds`."""
         return epochs >= self.epochs or (self.time_budget is not None and seconds >= self.time_budget)

@@ -28,6 +28,8 @@ class Report(ABC):
 
     objective: str
     """The name of what is maximised."""
+    warnings: list[str]
+    """What a user should know; a checkpoint holds them."""
 
     @property
     @abstractmethod
@@ -83,6 +85,7 @@ class SearchReport(Report):
     draw_every  epochs between two drawings of the best candidate's cells
     unit        what the data consists of
     basis       whose weights the estimates come from
+    split       what they were taken on
     """
 
     def __init__(
@@ -95,10 +98,11 @@ class SearchReport(Report):
         draw_every: int = 10,
         unit: str = "images",
         basis: Basis = "shared",
+        split: str = "valid",
     ):
         self.record, self.space, self.scale = record, space, scale
         self.manifest, self.objective, self.draw_every = dict(manifest), objective, draw_every
-        self.unit, self.basis = unit, basis
+        self.unit, self.basis, self.split = unit, basis, split
         self._detector, self.warnings = CollapseDetector(space), list[str]()
 
     def start(self, documents: Mapping[str, Any] | None = None) -> None:
@@ -138,9 +142,8 @@ class SearchReport(Report):
         collapse = self._detector.look(watched.choices)
         shares = {"search/skip_share": collapse.skip_share, "search/none_share": collapse.none_share}
         self.record.scalars({**values, **means, **candidates, **shares, **self._operation_shares(opened)}, step)
-        if collapse.warning is not None and not self.warnings:
-            logging.getLogger("enas").warning("enas: epoch %d: %s", epoch, collapse.warning)
-            self.warnings.append(f"epoch {epoch}: {collapse.warning}")
+        if not self.warnings:  # once
+            self._warn(watched, f"epoch {epoch}")
         if epoch % self.draw_every == 0:
             for cell, figure in self._figures(watched.top(1).choices[0].tolist(), f"best candidate of epoch {epoch}"):
                 self.record.figure(f"cell/{cell}", figure, step)
@@ -188,8 +191,7 @@ class SearchReport(Report):
         flat = {f"baseline/search_{key}": search[key] for key in ("mean", "std", "best", "rescored_best")}
         flat |= {f"baseline/random_{key}": random[key] for key in ("mean", "std", "best", "rescored_best")}
         self.record.scalars({**flat, **{f"baseline/{key}": value for key, value in margins.items()}}, step)
-        if (found := self._detector.look(best.choices).warning) is not None:
-            self.warnings.append(f"the row that was found: {found}")
+        self._warn(best, "the row that was found")
         result = {
             "finished": True,
             "warnings": self.warnings,
@@ -201,8 +203,14 @@ class SearchReport(Report):
         }
         self.record.write_json("run.json", {**self.manifest, **result})
 
+    def _warn(self, rows: Estimates, where: str) -> None:
+        """Say so, in the log and in run.json, where `rows` collapse."""
+        if (warning := self._detector.look(rows.choices).warning) is not None:
+            logging.getLogger("enas").warning("enas: %s: %s", where, warning)
+            self.warnings.append(f"{where}: {warning}")
+
     def _genotype(self, best: Estimates, provenance: Mapping[str, Any]) -> Genotype:
-        estimate = {"objective": self.objective, "weights": self.basis, "split": "valid", **best.entry(0)}
+        estimate = {"objective": self.objective, "weights": self.basis, "split": self.split, **best.entry(0)}
         choices = estimate.pop("choices")
         kept = ("command", "date", "seed", "versions")
         origin: dict[str, Any] = {key: value for key, value in self.manifest.items() if key in kept}

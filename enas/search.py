@@ -187,11 +187,13 @@ class Search:
     def state_dict(self) -> dict[str, Any]:
         counts = {name: getattr(self, name) for name in self.COUNTS}
         parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
-        next_step = self.step + (self.trained < self.training.steps)
-        return {**counts, **parts, "metrics_lines": self.report.lines, "next_step": next_step}
+        next_step = self.step + (self.trained < self.training.steps or self.updated == 0)  # of the next entry
+        log = {"metrics_lines": self.report.lines, "next_step": next_step, "warnings": self.report.warnings}
+        return {**counts, **parts, **log}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in self.COUNTS:
             setattr(self, name, state[name])
         for name in self.PARTS:
             getattr(self, name).load_state_dict(state[name])
+        self.report.warnings = list(state["warnings"])

@@ -54,10 +54,12 @@ class Summary(NamedTuple):
         return {name: None if value != value else value for name, value in self._asdict().items()}
 
 
-def summarise(tracks: Mapping[str, Sequence[Track]]) -> list[Summary]:
+def summarise(tracks: Mapping[str, Sequence[Track]], comparable: bool = True) -> list[Summary]:
     """One entry a strategy, best first: the mean with its 95 % interval (Student's t), and whether chance does as well.
 
     A name is "evolution", or of a variant "evolution, samples=2", which is compared with random of the same variant.
+    Where worth is not `comparable` between searches, since each measured with weights of its own, chance says nothing.
+
     p is that of the two-sided Mann-Whitney test, which asks nothing of the distributions.
     """
     from scipy.stats import mannwhitneyu, t
@@ -71,7 +73,7 @@ def summarise(tracks: Mapping[str, Sequence[Track]]) -> list[Summary]:
         margin = p = None
         strategy, _, variant = name.partition(", ")
         partner = tracks.get(f"{RANDOM}, {variant}") or tracks.get(RANDOM)
-        if partner is not None and strategy != RANDOM:
+        if comparable and partner is not None and strategy != RANDOM:
             chance = finals(partner)
             margin = mean - float(chance.mean())
             p = float(mannwhitneyu(found, chance, alternative="two-sided").pvalue)
@@ -104,9 +106,13 @@ def table(summaries: Sequence[Summary], measure: str, percent: bool) -> str:
     )
     lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for own in summaries:
-        mean, std, low, high = (f"{factor * value:.{digits}f}" for value in (own.mean, own.std, own.low, own.high))
+        mean, std, low, high = (
+            "" if math.isnan(value) else f"{factor * value:.{digits}f}"
+            for value in (own.mean, own.std, own.low, own.high)
+        )
+        interval = f"{low} to {high}" if low else ""
         margin = "" if own.margin is None else f"{factor * own.margin:+.{digits}f}"
-        p = "" if own.p is None else f"{own.p:.1g}"
+        p = "" if own.p is None else f"{own.p:.2g}"
         cost = "" if own.overhead is None else f"{1000 * own.overhead:.1f}"
-        lines.append(f"| {own.name} | {mean} | {std} | {low} to {high} | {margin} | {p} | {own.n} | {cost} |")
+        lines.append(f"| {own.name} | {mean} | {std} | {interval} | {margin} | {p} | {own.n} | {cost} |")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ class Tally(Report):
     """Remembers what a search says, for `track` at its end."""
 
     objective: str
+    warnings: list[str] = field(default_factory=list)
     lines: int = 0
     """Nothing is written."""
     estimated: list[Estimates] = field(default_factory=list)

@@ -64,7 +64,7 @@ class Arguments:
 
     def spread(self, run_dir: Path, parts: int, jobs: int) -> "Arguments":
         """The same as a sweep into `run_dir`, each of its jobs in so many parts, `jobs` of all these at a time."""
-        added = [f"run_dir={quoted(str(run_dir))}", f"part=range(0,{parts})"]
+        added = [f"run_dir={quoted(str(run_dir))}", f"part=range(0,{parts})", f"parts={parts}"]
         if jobs > 1:
             added += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
         return replace(self, overrides=(*self.overrides, *added), multirun=True)
@@ -80,7 +80,7 @@ class Arguments:
             settings.append(f"hydra.job.config.override_dirname.exclude_keys=[{listed}]")
         else:
             settings.append("hydra.sweep.subdir=${hydra.job.num}")
-        flags = ["--multirun"] if self.multirun else []
+        flags = ["--multirun"] if self.multirun and self.show_config is None else []
         if self.show_config is not None:
             flags += ["--cfg", self.show_config]
         if self.resolve:

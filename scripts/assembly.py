@@ -146,6 +146,8 @@ def assemble(config: DictConfig, data: DataSet | Text | Benchmark, device: torch
     estimator = Cached(constructors.build(config.estimator, **offered))
     check_pair(strategy, estimator.estimator)
     plan = Plan(**{name: config[name] for name in PLAN})
+    if relaxed:
+        plan = replace(plan, updates=0)  # it learns with the weights
     limits = Limits(_limit_scale(config, scale), config.limit.params, config.limit.macs)
     # The rows of the baseline: limits that leave too little are told now, before anything is written.
     generator = seeded(config.seed, "baseline", device)

@@ -107,6 +107,9 @@ def overrides() -> list[str]:
 
 def _spread(verb: Verb, given: arguments.Arguments) -> arguments.Arguments:
     """The command line of a sweep whose jobs are gathered, over as many processes as `jobs` says."""
+    for override in arguments.parse(given.overrides):
+        if override.key_or_group in ("seeds", "jobs", "part", "parts") and override.is_sweep_override():
+            raise UserError(f"{override.key_or_group}: takes one value, for all searches")
     config = _prepared(verb, _composed(verb, given.jobs()[0])[0], None)
     folder = Path(config.run_dir)
     parts = verb.parts(config)
@@ -149,6 +152,7 @@ def _check_jobs(verb: Verb, jobs: list[list[str]], saved: resume.SavedRun | None
         config = _prepared(verb, config, saved)
         if saved is not None:
             resume.check_unchanged(verb, saved, plain(config))
+        verb.check(config)
     for note in notes:
         print(f"{verb.command}: note: {note}", file=sys.stderr)
 
@@ -173,6 +177,7 @@ def _composed(verb: Verb, job: list[str]) -> tuple[DictConfig, Mapping[str, Any]
 def _prepared(verb: Verb, config: DictConfig, saved: resume.SavedRun | None) -> DictConfig:
     """The configuration without missing values, interpolations, relative paths and constructors' mistakes."""
     own_space.load(config)  # again in a sweep over processes: this may be another one
+    config = verb.amend(config)
     for name in sorted(OmegaConf.missing_keys(config)):
         raise UserError(f"{name}: has to be given, as in {name}={'PATH' if name in verb.paths else 'VALUE'}")
     OmegaConf.resolve(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,11 @@ def rank(config: DictConfig) -> float:
     genotype, space = load_genotype(folder / "genotype.json")
     scale = Scale(**genotype.cost["scale"])
     state = load_checkpoint(folder / "checkpoint.pt", device)
-    if "training" not in state:
-        raise UserError(f"search={folder}: no search left its checkpoint there; give the run directory of a search")
+    if "supernet" not in state.get("training", {}):
+        raise UserError(f"search={folder}: no search with shared weights left its checkpoint there")
     data = machine.load_examples(config, device)
     check_material(space, data)
-    if scale_for(data, scale.layers, scale.filters) != scale:
+    if replace(scale_for(data, scale.layers, scale.filters), partial=scale.partial) != scale:
         raise UserError(f"data: the search in {folder} had images and classes of another shape, {scale}")
     supernet = Supernet(space, scale, torch.Generator().manual_seed(0)).to(device)
     supernet.load_state_dict(state["training"]["supernet"])

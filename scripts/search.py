@@ -47,6 +47,7 @@ def search(config: DictConfig) -> float:
             config.draw_every,
             data.unit,
             estimator.weights,
+            estimator.split,
         )
         run = parts.search(report, config.progress)
         if state is not None:

@@ -49,7 +49,9 @@ class Verb:
         resume_growing: number keys that a resumed run may only raise.
         gather: for a command that always is a sweep, over processes: called with the sweep's folder once all its jobs
             have ended. Its schema has the keys `jobs`, how many at a time, and `part`, which part a job is.
-        parts: of such a command, how many parts each job of the command line is divided in.
+        parts: of such a command, how many parts each job of the command line is divided in; the schema's key `parts`.
+        amend: changes a job's configuration before its interpolations are resolved.
+        check: tells, by a UserError, what would go wrong with a job, before the first one starts.
         config_module: the package that holds the primary config and the groups.
     """
 
@@ -65,6 +67,8 @@ class Verb:
     resume_growing: tuple[str, ...] = ()
     gather: Callable[[Path], None] | None = None
     parts: Callable[[DictConfig], int] = lambda config: 1
+    amend: Callable[[DictConfig], DictConfig] = lambda config: config
+    check: Callable[[DictConfig], None] = lambda config: None
     config_module: str = "enas.conf"
 
     @property

@@ -84,7 +84,7 @@ def test_values_without_an_error_are_compared_by_one_draw_and_it_is_said() -> No
     assert text[0] == "a table's accuracy, without training:"
     assert text[1] == "  search: 2 candidates, mean 0.6000, std 0.1000, best 0.7000"
     assert text[3] == "  test accuracy of the search's best: 0.2500"
-    assert "beats its random baseline" in text[4]
+    assert "the search is ahead of its random baseline" in text[4]
     assert "one draw of chance" in text[5]
     same = Comparison(Contender(ours, ours.top(1)), Contender(ours, ours.top(1)))
     assert same.verdict() == "is not distinguishable from"

@@ -21,8 +21,7 @@ def test_who_picks_the_children_and_who_waits() -> None:
 
     chance, strategy, waiting = (True, False), (False, False), (True, True)
     assert turns() == [strategy] * 4
-    assert turns(uniform_epochs=2) == [strategy] * 4
-    assert turns(children="uniform", uniform_epochs=2) == [chance] * 4
+    assert turns(children="uniform") == [chance] * 4
     assert turns(children="uniform_then_strategy", uniform_epochs=2) == [waiting] * 2 + [strategy] * 2
 
 
@@ -45,6 +44,29 @@ def test_a_value_out_of_range_is_refused_by_name(key: str, value: Any) -> None:
 
 def test_no_updates_and_no_uniform_epochs_are_allowed() -> None:
     assert (Plan(1, updates=0).updates, Plan(1, uniform_epochs=0).uniform_epochs) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("children", "uniform_epochs", "said"),
+    [
+        ("strategy", 1, "it belongs to children=uniform_then_strategy, not to children=strategy"),
+        ("uniform", 2, "it belongs to children=uniform_then_strategy"),
+        ("uniform_then_strategy", 0, "allowed are 1 to 3, fewer than epochs=4"),
+        ("uniform_then_strategy", 4, "allowed are 1 to 3"),
+    ],
+)
+def test_uniform_epochs_that_would_do_nothing_or_all_are_refused(children: Any, uniform_epochs: int, said: str) -> None:
+    with pytest.raises(UserError, match=f"^uniform_epochs={uniform_epochs}: .*{said}"):
+        Plan(4, children=children, uniform_epochs=uniform_epochs)
+
+
+def test_the_baseline_has_as_many_rows_as_were_spent_or_derived() -> None:
+    assert [Plan(1, candidates=5).chances(spent) for spent in (0.0, 0.3, 7.6)] == [5, 5, 8]
+    assert Plan(1, candidates=5, baseline=2).chances(7.6) == 2
+
+
+def test_no_more_is_asked_for_than_a_strategy_has_use_for() -> None:
+    assert [Plan(1, samples=4).asked(wanted) for wanted in (None, 1, 9)] == [4, 1, 4]
 
 
 @pytest.mark.parametrize("kind", ["params", "macs"])

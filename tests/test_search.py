@@ -573,3 +573,23 @@ def test_the_baseline_has_as_many_rows_as_were_spent(tmp_path: Path) -> None:
     assert len(comparison.random.sampled) == 3
     _, comparison = run(tmp_path / "chosen", Looked(strategy=Halving, plan={**halving, "baseline": 5}))
     assert len(comparison.random.sampled) == 5
+
+
+def test_a_longer_search_on_a_table_keeps_what_tensorboard_had(tmp_path: Path) -> None:
+    run(tmp_path / "long", Looked(plan={"epochs": 1}))
+    search, _ = resume(tmp_path / "long", Looked(plan={"epochs": 2}))
+    assert [line["step"] for line in lines(tmp_path / "long")] == [6, 12, 13]
+    events = EventAccumulator(str(tmp_path / "long")).Reload().Scalars("search/reward")
+    assert [event.step for event in events] == [6, 12]
+    assert search.epoch == 2
+
+
+def test_warnings_outlive_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Record.create(tmp_path / "run") as record:
+        search = Looked().build(record)
+        search.report.warnings.append("epoch 1: it collapses")
+        state = search.state_dict()
+    with Record.create(tmp_path / "other") as record:
+        search = Looked().build(record)
+        search.load_state_dict(state)
+        assert search.report.warnings == ["epoch 1: it collapses"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -32,6 +32,8 @@ class Estimator(ABC):
     """Whose weights the values come from. Those of shared weights are true only until these move."""
     divisible: bool = False
     """Whether less than a full estimate can be had for less work."""
+    split: str = "valid"
+    """What the values were taken on, as a genotype file says it."""
     draws: bool = True
     """Whether a generator draws the data; without, the generator changes nothing."""
 
@@ -45,6 +47,9 @@ class Estimator(ABC):
 
         `budget` is the share of a full estimate that each row is worth, above 0; less than 1 only where `divisible`.
         """
+
+    def check_budgets(self, budgets: Sequence[float]) -> None:  # noqa: B027 - any share can be given
+        """Raise UserError where estimates of these budgets, ascending, would not differ in what is spent on them."""
 
     def outcome(self, choices: Tensor) -> dict[str, Tensor]:
         """What is known of rows [n, D] that no search may use, by name [n]: for the report, once all is decided."""

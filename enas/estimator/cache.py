@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ class Cached(Estimator):
     def __init__(self, estimator: Estimator):
         self.estimator = estimator
         self.label, self.divisible = estimator.label, estimator.divisible
-        self.weights, self.draws = estimator.weights, estimator.draws
+        self.weights, self.draws, self.split = estimator.weights, estimator.draws, estimator.split
         self.saved = 0
         self._known: dict[float, Estimates] = {}  # by budget; their rows are keys
         self._places: dict[float, dict[Key, int]] = {}
@@ -60,6 +61,9 @@ class Cached(Estimator):
         self.saved += len(names) - len(new)
         order = torch.tensor([places[name] for name in names], dtype=torch.int64, device=choices.device)
         return replace(known[0].select(order), choices=choices, step=self.step)
+
+    def check_budgets(self, budgets: Sequence[float]) -> None:
+        self.estimator.check_budgets(budgets)
 
     def outcome(self, choices: Tensor) -> dict[str, Tensor]:
         return self.estimator.outcome(choices)

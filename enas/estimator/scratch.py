@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -91,9 +92,22 @@ class Scratch(Estimator):
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
         if not 0 < budget <= 1:
             raise ValueError(f"budget={budget}: it has to be above 0 and at most 1")
-        epochs = max(1, int(self.epochs * budget + 0.5))
+        epochs = self._epochs(budget)
         pairs = zip(torch.split(choices, 1), torch.split(self.key(choices), 1), strict=True)
         return Estimates.joined([self._one(row, key, epochs, budget) for row, key in pairs])
+
+    def check_budgets(self, budgets: Sequence[float]) -> None:
+        epochs = [self._epochs(budget) for budget in budgets]
+        if self.epochs * budgets[0] < 1 or len(set(epochs)) < len(epochs):
+            shares = ", ".join(f"{budget:.3g}" for budget in budgets)
+            raise UserError(
+                f"estimator.epochs={self.epochs}: the strategy estimates at {shares} of it, which is "
+                f"{', '.join(map(str, epochs))} epochs; allowed are epochs of which these are different whole numbers, "
+                f"{math.ceil(1 / budgets[0])} at least"
+            )
+
+    def _epochs(self, budget: float) -> int:
+        return max(1, int(self.epochs * budget + 0.5))
 
     def _training(self, key: Tensor, epochs: int) -> StandAloneTraining:
         """A training of the canonical row [1, D] that has not begun."""

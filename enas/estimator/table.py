@@ -20,6 +20,7 @@ class Table(Estimator):
     """
 
     weights = "none"
+    split = "table"
     draws = False
 
     def __init__(self, space: SearchSpace, data: Benchmark):

@@ -41,6 +41,7 @@ class ZeroCost(Estimator):
     """
 
     weights = "none"
+    split = "train"
     draws = False
 
     def __init__(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,13 +57,15 @@ class Strategy(ABC):
 class Sampler(Strategy):
     """Chooses the next rows. `tell` and `refresh` are the only methods that change it."""
 
-    divides: ClassVar[bool] = False
-    """Whether its `budget` is ever below 1, so that it needs an estimator that is `divisible`."""
-
     @property
     def budget(self) -> float:
         """The share, above 0 and at most 1, of a full estimate that the rows asked for now are worth."""
         return 1.0
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """All that `budget` may be, ascending; below 1 only an estimator that is `divisible` serves."""
+        return (1.0,)
 
     @property
     def wanted(self) -> int | None:

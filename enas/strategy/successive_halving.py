@@ -36,9 +36,7 @@ class SuccessiveHalving(Sampler):
     Raises UserError for a value out of range, and where so few rows leave none for the last rung.
     """
 
-    divides = True
-
-    def __init__(self, space: SearchSpace, width: int = 27, eta: int = 3, rungs: int = 4, memory: int = 10_000):
+    def __init__(self, space: SearchSpace, width: int = 27, eta: int = 3, rungs: int = 3, memory: int = 10_000):
         super().__init__(space)
         for key, value, least in (("eta", eta, 2), ("rungs", rungs, 2)):
             if value < least:
@@ -57,6 +55,10 @@ class SuccessiveHalving(Sampler):
     @property
     def budget(self) -> float:
         return self._budget(self.rung)
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        return tuple(self._budget(rung) for rung in range(self.rungs))
 
     @property
     def wanted(self) -> int:

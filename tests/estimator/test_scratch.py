@@ -168,3 +168,10 @@ def test_bad_settings_are_refused(settings: dict[str, Any], said: str) -> None:
 def test_a_recipe_of_images_is_refused_for_text() -> None:
     with pytest.raises(UserError, match=r"take estimator=scratch_language$"):
         Scratch(EnasRnn(1), TEXT_SCALE, TEXT, "loss", train=partial(FinalTraining))
+
+
+def test_shares_that_are_no_different_epochs_are_refused() -> None:
+    estimator(epochs=9).check_budgets((1 / 9, 1 / 3, 1.0))
+    for epochs, budgets, least in ((8, (1 / 9, 1.0), 9), (3, (0.35, 0.45, 1.0), 3)):
+        with pytest.raises(UserError, match=rf"^estimator.epochs={epochs}: .* {least} at least$"):
+            estimator(epochs=epochs).check_budgets(budgets)

@@ -87,6 +87,33 @@ def test_each_measure_has_its_own_table_and_curves(enas: Call, table: Path) -> N
     assert len((study / "table.md").read_text().split("\n\n")) == 2
 
 
+def test_a_table_judges_what_shared_weights_found_and_nothing_else_compares_them(enas: Call, table: Path) -> None:
+    shared = (
+        "space=nasbench201", "estimator=shared", "data=digits", "network.layers=1", "network.filters=4", "jobs=1",
+        "batch_size=256", "seeds=2", "updates=1", "samples=2", "candidates=3", "rescored=1", "threads=null",
+        "settings={reinforce: {estimator: {images: 64}, batch_size: 128}}", "strategy=random,reinforce",
+    )  # fmt: skip
+    outcome = enas("compare", *shared, f"table={table}", "table_dataset=in16", "run_dir=study")
+    assert outcome.code == 0, outcome.err
+    [judged] = json.loads((outcome.folder / "study" / "comparison.json").read_text())
+    assert judged["measure"] == "test accuracy after 200 epochs, ImageNet16-120"
+    assert judged["strategies"][0]["n"] == 2
+    assert not (outcome.folder / "study" / "curves.svg").exists()
+    outcome = enas("compare", *shared, "run_dir=other")
+    assert outcome.code == 0, outcome.err
+    [own] = json.loads((outcome.folder / "other" / "comparison.json").read_text())
+    assert own["measure"] == "minus loss, each search with weights of its own"
+    assert all(entry["p"] is None and entry["margin"] is None for entry in own["strategies"])
+    told = enas("compare", *shared, "space=enas_micro", f"table={table}", "run_dir=third")
+    assert (told.code, "knows rows of space=nasbench201 alone" in told.err) == (2, True)
+
+
+def test_the_configuration_can_be_shown(enas: Call, table: Path) -> None:
+    outcome = enas("compare", "--cfg", "job", f"data.root={table}")
+    assert outcome.code == 0, outcome.err
+    assert "seeds: 50" in outcome.out
+
+
 def test_no_process_is_without_a_seed(enas: Call, table: Path) -> None:
     outcome = enas("compare", "jobs=1", f"data.root={table}", *TINY[1:], "seeds=1")
     assert outcome.code == 0, outcome.err
@@ -113,7 +140,16 @@ def test_settings_are_for_one_strategy_and_other_keys_make_variants(enas: Call, 
         ("seeds=0", "seeds=0: allowed is 1 or more"),
         ("jobs=0", "jobs=0: allowed is 1 or more"),
         ("settings={random: {strategy: {hidden: 3}}}", "strategy.hidden: enas.strategy.Random has no key hidden"),
-        ("settings={random: {epochz: 3}}", "settings.random.epochz: there is no such key; did you mean epochs?"),
+        ("settings={random: {epochz: 3}}", "settings.random.epochz: no key that may differ; did you mean epochs?"),
+        ("settings={random: {jobs: 3}}", "settings.random.jobs: no key that may differ"),
+        ("settings={random: {data: {dataset: in16}}}", "settings.random.data: no key that may differ"),
+        ("settings={rondom: {epochs: 3}}", "settings.rondom: there is no such strategy; did you mean random?"),
+        ("settings={random: 3}", "settings.random=3: has to be a mapping"),
+        ("settings={random: {epochs: many}}", "many"),
+        ("seeds=1,2", "seeds: takes one value, for all searches"),
+        ("strategy=random,darts", "Darts learns with the shared weights that it mixes; take estimator=shared"),
+        ("strategy=random,successive_halving", "the estimates of Table cannot be divided"),
+        ("table=t.npz", "the nasbench201-cifar10 data is a table itself, which judges"),
         ("data.dataset=mnist", "data.dataset=mnist: has to be one of cifar10, cifar100, in16"),
         ("space=enas_micro", "space=enas_micro: the table nasbench201-cifar10 knows rows of space=nasbench201 alone"),
     ],

@@ -178,9 +178,10 @@ class SearchSpace(ABC):
         return torch.where(self.active(choices), choices, 0)
 
     def settle(self, choices: Tensor) -> Tensor:
-        """The rows that decisions [n, D], chosen one by one, are: repaired, and where `constrained` not changed so far.
+        """The rows that decisions [n, D], chosen one by one, make: repaired where the space is not `constrained`.
 
-        Inactive decisions become 0 in any case. What then is not legal is to be chosen anew.
+        Where it is, inactive decisions become 0 and no more, and what then is not legal has to be
+        chosen anew: a repair may change decisions that were not to change.
         """
         return SearchSpace.repair(self, choices) if self.constrained else self.repair(choices)
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,10 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conformance import STRATEGIES, TEXT_SCALE, toy_text
+from conformance import STRATEGIES, TEXT_SCALE, toy_table, toy_text
 from enas.architecture import Estimates
 from enas.data import DataSet, npz
-from enas.estimator import Language, Shared
+from enas.estimator import Language, Shared, Table
 from enas.final import FinalTraining
 from enas.language import FinalLanguageTraining, LanguageTraining
 from enas.plan import Limits, Plan
@@ -26,9 +27,10 @@ from enas.report import SearchReport
 from enas.scripts import rank
 from enas.search import Search
 from enas.space import EnasMacro, EnasMicro, EnasRnn, NasBench201, Scale, SearchSpace
-from enas.strategy import Reinforce, Snas
+from enas.strategy import Random, Reinforce, Snas
 from enas.supernet import Child, Supernet
 from enas.train import SharedTraining
+from enas.weights import NoWeights
 
 METRICS = Path(__file__).parent.parent / "docs" / "metrics.md"
 CPU = torch.device("cpu")
@@ -193,6 +195,19 @@ def trained_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def looked_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a search on a table that knows what training costs."""
+    data, space, run_dir = toy_table(), NasBench201(), tmp_path_factory.mktemp("looked_up")
+    estimator = Table(space, replace(data, costs=100 * data.signals))
+    randomness, limits = Randomness(0, Search.PURPOSES, CPU), Limits(data.scale)
+    plan = Plan(epochs=1, updates=1, samples=2, rescored=2, watched=2)
+    with Record.create(run_dir) as record:
+        report = SearchReport(record, space, data.scale, {}, estimator.label, draw_every=1, basis="none", split="table")
+        Search(space, Random(space), estimator, NoWeights(CPU), randomness, plan, limits, report, progress=False).run()
+    return run_dir
+
+
+@pytest.fixture(scope="module")
 def relaxed(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a few steps under a mixture that is charged."""
     data, space, run_dir = npz(file, valid=12, test=12), NasBench201(), tmp_path_factory.mktemp("relaxed")
@@ -207,9 +222,16 @@ def relaxed(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_dirs(
-    searched: Path, skipping: Path, trained: Path, ranked: Path, searched_text: Path, trained_text: Path, relaxed: Path
+    searched: Path,
+    skipping: Path,
+    trained: Path,
+    ranked: Path,
+    searched_text: Path,
+    trained_text: Path,
+    relaxed: Path,
+    looked_up: Path,
 ) -> list[Path]:
-    return [searched, skipping, trained, ranked, searched_text, trained_text, relaxed]
+    return [searched, skipping, trained, ranked, searched_text, trained_text, relaxed, looked_up]
 
 
 @pytest.fixture(scope="module")

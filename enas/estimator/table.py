@@ -30,8 +30,10 @@ class Table(Estimator):
 
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:
         """Rows [n, D] -> their signals; the generator has nothing to draw. Raises UserError for a row not in it."""
-        value = self.data.signal(choices)
-        return Estimates(choices, value, torch.zeros_like(value), {"accuracy": value}, images=0, step=self.step)
+        value, metrics = self.data.signal(choices), {}
+        if (seconds := self.data.seconds(choices)) is not None:
+            metrics["seconds"] = seconds  # what a search that trained would have taken
+        return Estimates(choices, value, torch.zeros_like(value), {"accuracy": value, **metrics}, 0, self.step)
 
     def outcome(self, choices: Tensor) -> dict[str, Tensor]:
         """Rows [n, D] -> float64 [n] in 0..1, by its name: what the table says of them in the end."""

@@ -32,7 +32,8 @@ class RelaxedTraining(SharedTraining):
     rows that are trained, the weights learn on those and not on the mixture.
 
     A step on a mixture is one network's, so that batch norm is over the whole batch, and no CUDA graph: what changes
-    with progress is on the host. Alpha's losses have no dropout, which would drown a finite difference.
+    with progress is on the host. A loss of alpha's own has no dropout, which would drown a finite difference; where
+    alpha learns in the weights' backward pass there is one loss, with their dropout.
 
     Raises UserError as SharedTraining does and for data without validation images; ValueError where the supernet's
     partial channels are not the strategy's.

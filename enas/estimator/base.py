@@ -13,6 +13,7 @@ from torch.nn import functional
 from enas.architecture import Estimates
 from enas.comparison import Basis
 from enas.errors import UserError
+from enas.language.recipe import bounded
 
 Objective = Literal["accuracy", "loss"]
 LABELS: Mapping[Objective, str] = {"accuracy": "accuracy", "loss": "minus loss"}
@@ -91,12 +92,17 @@ class Scores:
         self.images += images
 
     def estimates(self, choices: Tensor, objective: Objective, step: int) -> Estimates:
-        """The objective as a value to maximise - accuracy in 0..1, or minus the mean loss - and its standard error."""
+        """The objective as a value to maximise - accuracy in 0..1, or minus the mean loss - and its standard error.
+
+        All are finite, since NaN would count as the largest value wherever the best is sought. A child whose mean loss
+        is not finite has an accuracy of 0, a loss of 50 nats and no error; no loss counts more.
+        """
         means = self._sums / self.images
-        accuracy, loss = means[:, 0], means[:, 2]
+        finite, loss = means[:, 2].isfinite(), bounded(means[:, 2])
+        accuracy = torch.where(finite, means[:, 0], 0.0)
         place = 0 if objective == "accuracy" else 2
         variance = (means[:, place + 1] - means[:, place] ** 2).clamp_min(0.0)
-        error = (variance / max(self.images - 1, 1)).sqrt()
+        error = torch.where(finite, (variance / max(self.images - 1, 1)).sqrt(), 0.0)
         value = accuracy if objective == "accuracy" else -loss
         return Estimates(choices, value, error, {"accuracy": accuracy, "loss": loss}, self.images, step)
 

@@ -78,7 +78,7 @@ class SearchSpace(ABC):
     constrained: ClassVar[bool] = False
     """Whether a row whose decisions were drawn one by one may be illegal though inactive ones are 0.
 
-    The search then tests sampled rows; `repair` may still make one of them legal.
+    The search then tests sampled rows, see `settle`; `repair` may still make one of them legal.
     """
     partial: ClassVar[bool] = False
     """Whether its networks can let channels pass an operation by (Scale.partial)."""
@@ -177,6 +177,14 @@ class SearchSpace(ABC):
         """The legal row that [n, D] stands for: inactive decisions become 0."""
         return torch.where(self.active(choices), choices, 0)
 
+    def settle(self, choices: Tensor) -> Tensor:
+        """The rows that decisions [n, D], chosen one by one, make: repaired where the space is not `constrained`.
+
+        Where it is, inactive decisions become 0 and no more, and what then is not legal has to be
+        chosen anew: a repair may change decisions that were not to change.
+        """
+        return SearchSpace.repair(self, choices) if self.constrained else self.repair(choices)
+
     def canonical(self, choices: Tensor) -> Tensor:
         """One row for all rows that are the same function when trained alone."""
         return self.repair(choices)
@@ -225,13 +233,13 @@ class SearchSpace(ABC):
         return self.repair(choices.scatter(1, place, other))
 
     def neighbours(self, choices: Tensor) -> Tensor:
-        """The legal rows int64 [k, D] that are one decision away from one row [1, D], repaired, each once."""
+        """The legal rows int64 [k, D] that are one decision away from one row [1, D], settled, each once."""
         sizes = self.sizes(choices.device)
         rows = choices.repeat(int(sizes.sum()), 1)
         place = torch.repeat_interleave(sizes)
         alternative = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[place]
         rows.scatter_(1, place[:, None], alternative[:, None])
-        rows = self.repair(rows[self.active(choices)[0, place] & (alternative != choices[0, place])])
+        rows = self.settle(rows[self.active(choices)[0, place] & (alternative != choices[0, place])])
         distinct: Tensor = torch.unique(rows[self.legal(rows) & (rows != choices).any(dim=1)], dim=0)
         return distinct
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from enas import kernels
 from enas.kernels import Convolution, MixedWeights, Statistics
 from enas.kernels.mixed import count_nodes, count_norms
+from enas.space.base import Resident
 from enas.space.layers import Norms, linear, pool, unused
 from enas.space.network import Noise, Output
 from enas.space.pair_cell import PairCell
@@ -148,7 +149,7 @@ def mixed_weights(cell: PairCell) -> MixedWeights:
             gain, bias = table.get_parameter("gain"), table.get_parameter("bias")
         elif isinstance(operation, Identity) and cell.placement.stride > 1:
             identity = table.get_parameter("pointwise")
-            rows = torch.tensor(_identity_edges(identity.shape[0] // 2), device=identity.device)
+            rows = _identity_rows(identity.shape[0] // 2).on(identity.device)
             gain = gain.index_copy(0, rows, table.get_parameter("gain").unsqueeze(1))
             bias = bias.index_copy(0, rows, table.get_parameter("bias").unsqueeze(1))
         elif not isinstance(operation, Pool):
@@ -161,3 +162,9 @@ def mixed_weights(cell: PairCell) -> MixedWeights:
 def _identity_edges(nodes: int) -> list[int]:
     """The 2 * nodes edges that read an input, in the order of the identity's rows."""
     return [node * (node + 3) // 2 + source for node in range(nodes) for source in (0, 1)]
+
+
+@cache
+def _identity_rows(nodes: int) -> Resident:
+    """int64 [2 * nodes]: `_identity_edges`."""
+    return Resident(torch.tensor(_identity_edges(nodes)))

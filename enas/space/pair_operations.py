@@ -231,8 +231,9 @@ class OperationTable(nn.Module):
         """The weights of each of `rows`, gathered at once: their gradients are then one scatter a table."""
         gathered: list[dict[str, Tensor]] = [{} for _ in rows]
         for name, table in self.named_parameters() if rows else ():
-            everything = list(rows) == list(range(table.shape[0]))
-            chosen = table if everything else table.index_select(0, torch.tensor(rows, device=table.device))
+            chosen: Tensor = table
+            if list(rows) != list(range(table.shape[0])):  # an index made on the device would make the host wait
+                chosen = table.index_select(0, torch.tensor(rows).to(table.device, non_blocking=True))
             for weights, row in zip(gathered, chosen.unbind(), strict=True):
                 weights[name] = row
         return gathered

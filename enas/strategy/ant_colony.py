@@ -16,8 +16,14 @@ from enas.space import SearchSpace
 from enas.strategy.history import RememberingSampler
 
 ABSENT = "absent"
+REWARD = 1.0
+"""What the best ant brings pheromone nearer to.
+
+Published is its accuracy, or 1 / (10 * loss). But a reward below `start` would make the best choices less attractive
+than those never tried, and one far above 1 would make them the only ones at once.
+"""
 REDRAWS = 20
-"""How often rows that a space forbids are drawn again before random ones take their place."""
+"""How often rows that a space forbids are drawn again; the last time at random."""
 
 
 class AntColony(RememberingSampler):
@@ -29,14 +35,14 @@ class AntColony(RememberingSampler):
 
     Told rows act one after the other, in their order. Each brings the pheromone of what it chose nearer to `start`:
     (1 - decay) * pheromone + decay * start. After every `ants` rows the best row so far acts on what it chose:
-    (1 - evaporation) * pheromone + evaporation * reward. A reward is the value where that is not below 0 (an
-    accuracy), and 1 / (10 * loss) where it is minus a loss.
+    (1 - evaporation) * pheromone + evaporation. Only the order of values matters, whatever their sign and size.
 
-    Where layers may be absent, the first `ants` rows have at most one layer, the next at most two, and so on.
+    Of the layers that may be absent, the first `ants` rows have at most one, the next at most two, and so on; those
+    that are always there (the first node of a growing cell of `pnas`) do not count.
 
     ants         rows of a generation
     greediness   0 to 1; published as q0
-    start        pheromone of everything at first
+    start        pheromone of everything at first, more than 0 and less than 1
     decay        0 to less than 1, of what an ant chose
     evaporation  0 to less than 1, of what the best ant chose
     heuristic    name of an alternative -> its weight, wherever it may be chosen; 1 for all others
@@ -61,8 +67,8 @@ class AntColony(RememberingSampler):
             raise UserError(f"strategy.ants={ants}: allowed is 1 or more")
         if not 0 <= greediness <= 1:
             raise UserError(f"strategy.greediness={greediness}: allowed is 0 to 1")
-        if not 0 < start < math.inf:
-            raise UserError(f"strategy.start={start}: allowed is more than 0")
+        if not 0 < start < REWARD:
+            raise UserError(f"strategy.start={start}: allowed is more than 0, and less than 1")
         for key, value in (("decay", decay), ("evaporation", evaporation)):
             if not 0 <= value < 1:
                 raise UserError(f"strategy.{key}={value}: allowed is 0 or more, and less than 1")
@@ -107,9 +113,12 @@ class AntColony(RememberingSampler):
         if self.walked == 0:
             rows[:1] = self._limited(self.space.random(1, generator))
         if self.space.constrained:
-            for _ in range(REDRAWS):
-                rows = torch.where(self.space.legal(rows)[:, None], rows, self._walk(count, generator))
-            rows = torch.where(self.space.legal(rows)[:, None], rows, self.space.random(count, generator))
+            for redraw in range(REDRAWS):
+                wrong = (~self.space.legal(rows)).nonzero()[:, 0]
+                if not len(wrong):
+                    break
+                last = redraw == REDRAWS - 1
+                rows[wrong] = (self.space.random if last else self._walk)(len(wrong), generator)
         return rows
 
     def _walk(self, count: int, generator: torch.Generator) -> Tensor:
@@ -125,10 +134,10 @@ class AntColony(RememberingSampler):
         return self._limited(rows)
 
     def _limited(self, rows: Tensor) -> Tensor:
-        """Rows of at most as many layers as this generation may have, repaired."""
+        """Rows of at most as many layers as this generation may have; legal where the space is not constrained."""
         rows = rows.clone()
         rows[:, self.layers[self.depth :]] = 0
-        return self.space.repair(rows)
+        return self.space.settle(rows)
 
     @property
     def depth(self) -> int:
@@ -143,16 +152,14 @@ class AntColony(RememberingSampler):
             some = estimates.select(torch.arange(told, told + left, device=device))
             metrics = super().tell(some)
             for row in some.choices.unbind():
-                self._move(row, self.decay, torch.full((), self.start, dtype=torch.float64, device=device))
+                self._move(row, self.decay, self.start)
             if (self.walked + left) % self.ants == 0:
-                best = self.history.values.argmax()
-                value = self.history.values[best]
-                self._move(self.history.rows[best], self.evaporation, torch.where(value < 0, -0.1 / value, value))
+                self._move(self.history.rows[self.history.values.argmax()], self.evaporation, REWARD)
             told, self.walked = told + left, self.walked + left
         attraction = self.pheromone * self.weights
         return {**metrics, "strategy/certainty": (attraction.amax(dim=1) / attraction.sum(dim=1)).mean()}
 
-    def _move(self, row: Tensor, share: float, target: Tensor) -> None:
+    def _move(self, row: Tensor, share: float, target: float) -> None:
         """Bring the pheromone of what one row [D] chose nearer to `target` by `share` of the distance.
 
         That a layer is absent which this generation could not have is no choice.
@@ -160,7 +167,7 @@ class AntColony(RememberingSampler):
         chose = self.space.active(row[None])[0]
         chose[self.layers[self.depth :]] = False
         pheromone = self.pheromone.gather(1, row[:, None])
-        moved = torch.where(chose[:, None], pheromone.lerp(target, share), pheromone)
+        moved = torch.where(chose[:, None], (1 - share) * pheromone + share * target, pheromone)
         self.pheromone = self.pheromone.scatter(1, row[:, None], moved)
 
     def to(self, device: torch.device) -> None:

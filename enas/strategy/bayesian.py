@@ -36,7 +36,8 @@ class Bayesian(RememberingSampler):
     kernel        otmann, edit or hamming: how alike two rows are (`enas/strategy/covariance.py`)
     acquisition   upper_confidence_bound or expected_improvement: what a candidate is chosen by
     beta          standard deviations that the bound is above the mean
-    memory        rows the process is conditioned on, the newest and the best one; the cost grows with the third power
+    memory        rows the process is conditioned on, the newest and the best one, at least `initial`; the cost grows
+                  with the third power
     pool          candidates of a call
     chance        the share of them that is random
     parents       best rows that are mutated
@@ -70,6 +71,8 @@ class Bayesian(RememberingSampler):
         for key, value in {**whole, "landmarks": landmarks, "refit": refit}.items():
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"strategy.{key}={value}: allowed is a whole number of 1 or more")
+        if memory < initial:
+            raise UserError(f"strategy.memory={memory}: allowed is strategy.initial={initial} or more")
         if not 0 <= chance <= 1:
             raise UserError(f"strategy.chance={chance}: allowed is 0 to 1")
         if not beta >= 0:

@@ -58,7 +58,7 @@ class Expansion:
             own = (torch.rand(len(rows) * each, len(places), generator=generator, dtype=torch.float64) * sizes).long()
         expanded = rows.repeat_interleave(count, dim=0)
         expanded[:, places] = own + self._least[places]
-        expanded = self.space.repair(expanded)
+        expanded = self.space.settle(expanded)
         return expanded[self.space.legal(expanded)] if self.space.constrained else expanded
 
     def cut(self, rows: Tensor, blocks: int) -> Tensor:

@@ -32,7 +32,7 @@ class ProgressiveSearch(RememberingSampler):
     beam           rows that are expanded, and rows that are asked for at each level
     expansions     rows that are ranked at each level, a random part where there are more
     surrogate, members, embedding, hidden, steps, learning_rate   see `Fitting`
-    memory         rows that are kept, the newest and the best one
+    memory         rows that are kept, the newest and the best one; the published search has 1,160 children
     seed           of surrogates, and of what is left out where there are too many expansions
 
     Rows in line are asked for roughly best first: the one in place i with a weight of 1 / i. Where more are asked for
@@ -51,7 +51,7 @@ class ProgressiveSearch(RememberingSampler):
         hidden: int = 100,
         steps: int = 50,
         learning_rate: float = 0.01,
-        memory: int = 1000,
+        memory: int = 2000,
         seed: int = 0,
     ):
         super().__init__(space, memory)

@@ -1,5 +1,6 @@
 """The one-shot estimate against a direct computation, and its batch-norm policies."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -151,6 +152,26 @@ def test_scores_are_means_over_images_and_their_standard_error() -> None:
         assert_same(found.value.float(), values.mean(dim=1).float())
         assert_same(found.error.float(), (values.std(dim=1) / 7**0.5).float())
         assert (found.images, found.step) == (7, 3)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("objective", "worst"), [("accuracy", 0.0), ("loss", -50.0)])
+def test_a_child_that_overflows_is_worth_least_and_not_most(broken: float, objective: Any, worst: float) -> None:
+    labels = torch.tensor([0, 0, 1])
+    logits = torch.zeros(4, 3, 2)
+    logits[1, 0] = broken  # argmax calls it a hit
+    logits[2, :, 0] = torch.tensor([-1e4, -1e4, 1e4])  # wrong each time, with a loss far above the most that counts
+    logits[3, 0] = torch.tensor([-1e30, 1e30])
+    scores = Scores(4, torch.device("cpu"))
+    scores.add(logits, labels)
+    found = scores.estimates(torch.arange(4)[:, None], objective, 0)
+    for numbers in (found.value, found.error, *found.metrics.values()):
+        assert torch.isfinite(numbers).all()
+    assert found.value[1:].tolist() == [worst, worst, worst if objective == "loss" else pytest.approx(1 / 3)]
+    assert found.error[1] == 0
+    assert found.metrics["loss"][1:].tolist() == [50.0] * 3
+    assert found.metrics["accuracy"][1:3].tolist() == [0.0, 0.0]
+    assert int(found.top(1).choices) == 0
 
 
 def test_scores_that_are_all_equal_have_no_error() -> None:

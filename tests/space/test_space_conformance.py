@@ -187,10 +187,13 @@ def test_neighbours_are_the_rows_one_decision_away(space: SearchSpace) -> None:
             for alternative in range(len(space.decisions[place].alternatives)):
                 changed = row[None].clone()
                 changed[0, place] = alternative
-                repaired = space.repair(changed)
-                if bool(space.legal(repaired)[0]) and not torch.equal(repaired[0], row):
-                    expected.add(tuple(repaired[0].tolist()))
+                if not space.constrained:
+                    changed = space.repair(changed)
+                if bool(space.legal(changed)[0]) and not torch.equal(changed[0], row):
+                    expected.add(tuple(changed[0].tolist()))
         neighbours = space.neighbours(row[None])
+        if not space.conditional:
+            assert ((neighbours != row).sum(dim=1) == 1).all()
         assert len(neighbours) == len(expected) > 0
         assert {tuple(neighbour) for neighbour in neighbours.tolist()} == expected
 

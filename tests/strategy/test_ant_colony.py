@@ -36,26 +36,24 @@ def test_pheromone_by_hand() -> None:
     colony = AntColony(SPACE, ants=2)
     colony.tell(told(ONE, 0.8))  # (1 - 0.1) * 0.1 + 0.1 * 0.1: an ant alone changes nothing at first
     assert_same(colony.pheromone, pheromone())
-    colony.tell(told(TWO, 0.5))  # the generation's end, ONE is the best: 0.9 * 0.1 + 0.1 * 0.8
-    best = {"d0a0": 0.17, "d1a1": 0.17, "d2a2": 0.17, "d3a3": 0.17, "d4a4": 0.17, "d5a0": 0.17}
+    colony.tell(told(TWO, 0.5))  # the generation's end, ONE is the best: 0.9 * 0.1 + 0.1
+    best = {"d0a0": 0.19, "d1a1": 0.19, "d2a2": 0.19, "d3a3": 0.19, "d4a4": 0.19, "d5a0": 0.19}
     assert_same(colony.pheromone, pheromone(**best))
-    colony.tell(told(TWO, 0.9))  # what it shares with ONE decays: 0.9 * 0.17 + 0.1 * 0.1
-    decayed = {**best, "d0a0": 0.163, "d2a2": 0.163, "d3a3": 0.163}
+    colony.tell(told(TWO, 0.9))  # what it shares with ONE decays: 0.9 * 0.19 + 0.1 * 0.1
+    decayed = {**best, "d0a0": 0.181, "d2a2": 0.181, "d3a3": 0.181}
     assert_same(colony.pheromone, pheromone(**decayed))
-    colony.tell(told(ONE, 0.3))  # all of ONE decays, then TWO, now the best, acts: 0.9 * p + 0.1 * 0.9
-    twice, other = 0.9 * 0.163 + 0.01, 0.9 * 0.17 + 0.01
-    shared = 0.9 * twice + 0.09
+    colony.tell(told(ONE, 0.3))  # all of ONE decays, then TWO, now the best, acts: 0.9 * p + 0.1
+    twice, other = 0.9 * 0.181 + 0.01, 0.9 * 0.19 + 0.01
+    shared = 0.9 * twice + 0.1
     expected = {"d0a0": shared, "d2a2": shared, "d3a3": shared, "d1a1": other, "d4a4": other, "d5a0": other}
-    assert_same(colony.pheromone, pheromone(**expected, d1a2=0.18, d4a3=0.18, d5a1=0.18))
+    assert_same(colony.pheromone, pheromone(**expected, d1a2=0.19, d4a3=0.19, d5a1=0.19))
 
 
-@pytest.mark.parametrize(
-    ("value", "reward"), [(0.8, 0.8), (0.0, 0.0), (-0.5, 0.2), (-2.0, 0.05), (1.3, 1.3)]
-)  # 1 / (10 * 0.5), 1 / (10 * 2)
-def test_a_loss_is_turned_into_a_reward_as_published(value: float, reward: float) -> None:
+@pytest.mark.parametrize("value", [0.8, 0.0, -0.5, -2.0, -1e6, 250.0])
+def test_the_reward_is_above_the_start_whatever_the_value(value: float) -> None:
     colony = AntColony(SPACE, ants=1, decay=0.3, evaporation=0.25, start=0.4)
     colony.tell(told(ONE, value))
-    assert_same(colony.pheromone[0, 0], torch.tensor(0.75 * 0.4 + 0.25 * reward, dtype=torch.float64))
+    assert_same(colony.pheromone[0, 0], torch.tensor(0.75 * 0.4 + 0.25, dtype=torch.float64))
 
 
 def test_the_best_row_of_all_acts_though_it_is_old() -> None:
@@ -128,6 +126,14 @@ def test_absent_layers_appear_one_a_generation_and_what_could_not_be_is_no_choic
             assert float(colony.pheromone[places[0]].max()) > 0.1
 
 
+def test_a_growing_cell_has_its_first_node_beside_those_that_may_be_absent() -> None:
+    space = SPACES["pnas-growing"]
+    colony = AntColony(space)
+    assert [space.decisions[place].owner.rpartition("/")[2] for place in colony.layers] == ["node3", "node4"]
+    present = colony.ask(200, generator())[:, colony.layers] != 0
+    assert present.any(dim=0).tolist() == [True, False]
+
+
 def test_what_an_absent_layer_does_not_choose_gets_no_pheromone() -> None:
     space = Growing()
     colony = AntColony(space, ants=1)
@@ -155,6 +161,22 @@ def test_rows_that_the_space_forbids_are_drawn_again() -> None:
         assert len(rows.unique(dim=0)) > 90
 
 
+def test_what_the_space_forbids_is_not_repaired_and_costs_no_walks_once_all_is_legal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space, draws = SPACES["nasbench101"], 4000
+    rows = AntColony(space).ask(draws, generator())
+    assert space.legal(rows).all()
+    uniform = space.random(draws, generator(1))  # so is a new colony, among legal rows
+    assert float((rows.double().mean(dim=0) - uniform.double().mean(dim=0)).abs().max()) < 2 * probability(draws)
+    walks, walk = [], AntColony._walk
+    monkeypatch.setattr(AntColony, "_walk", lambda self, *given: (walks.append(given[0]), walk(self, *given))[1])
+    AntColony(space).ask(draws, generator())
+    assert len(walks) < 15
+    assert walks == sorted(walks, reverse=True)
+    assert walks[1] < 0.4 * draws
+
+
 def test_a_large_space_and_many_ants() -> None:
     space = SPACES["enas_macro-6-sum"]
     colony = AntColony(space)
@@ -169,7 +191,8 @@ def test_a_large_space_and_many_ants() -> None:
     [
         ({"ants": 0}, "strategy.ants=0: allowed is 1 or more"),
         ({"greediness": 1.5}, "strategy.greediness=1.5: allowed is 0 to 1"),
-        ({"start": 0.0}, "strategy.start=0.0: allowed is more than 0"),
+        ({"start": 0.0}, "strategy.start=0.0: allowed is more than 0, and less than 1"),
+        ({"start": 1.0}, "strategy.start=1.0: allowed is more than 0, and less than 1"),
         ({"decay": 1.0}, "strategy.decay=1.0: allowed is 0 or more, and less than 1"),
         ({"evaporation": -0.1}, "strategy.evaporation=-0.1"),
         ({"heuristic": {"none": 0.0}}, "strategy.heuristic.none=0.0: allowed is more than 0"),

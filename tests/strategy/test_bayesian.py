@@ -184,6 +184,7 @@ def test_what_is_kept_of_rows_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"kernel": "path"}, "strategy.kernel=path: allowed are otmann, edit, hamming"),
         ({"acquisition": "ei"}, "allowed are expected_improvement, upper_confidence_bound"),
         ({"memory": 0}, "strategy.memory=0"),
+        ({"memory": 9}, "strategy.memory=9: allowed is strategy.initial=10 or more"),
         ({"initial": 0}, "strategy.initial=0"),
         ({"pool": 1.5}, "strategy.pool=1.5"),
         ({"parents": 0}, "strategy.parents=0"),

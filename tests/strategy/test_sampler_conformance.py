@@ -2,16 +2,28 @@
 
 import copy
 import io
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from conformance import SPACES, STRATEGIES, generator
+from conformance import SPACES, STRATEGIES, generator, toy_table
 from enas.architecture import Estimates
-from enas.space import SearchSpace
-from enas.strategy import Sampler, propose
+from enas.space import NasBench201, SearchSpace
+from enas.strategy import (
+    AntColony,
+    Bayesian,
+    Evolution,
+    HierarchicalEvolution,
+    LocalSearch,
+    Ppo,
+    ProgressiveSearch,
+    Reinforce,
+    Sampler,
+    propose,
+)
 
 
 @pytest.fixture(params=SPACES.values(), ids=SPACES.keys())
@@ -134,3 +146,33 @@ def test_a_new_strategy_can_be_saved_and_loaded(strategy: Sampler, twin: Sampler
 def test_moving_to_the_device_it_is_on_changes_nothing(strategy: Sampler, twin: Sampler) -> None:
     strategy.to(torch.device("cpu"))
     assert torch.equal(strategy.ask(4, generator()), twin.ask(4, generator()))
+
+
+LEARNING: Mapping[str, Callable[[SearchSpace], Sampler]] = {
+    "reinforce": lambda space: Reinforce(space, hidden=16, learning_rate=0.05),
+    "ppo": lambda space: Ppo(space, hidden=16, minibatch=10, learning_rate=0.01),
+    "evolution": lambda space: Evolution(space, population=20, sample=5),
+    "hierarchical_evolution": lambda space: HierarchicalEvolution(space, initial=20, mutations=10, share=0.2),
+    "local_search": LocalSearch,
+    "ant_colony": AntColony,
+    "pnas": lambda space: ProgressiveSearch(space, beam=20, members=2, embedding=16, hidden=16, steps=20),
+    "bayesian": lambda space: Bayesian(space, "hamming", pool=50),
+}
+"""Samplers that learn, with settings that do so from 200 rows."""
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1.0, -0.5), (1.0, -2.0), (1.0, -5.0), (100.0, 0.0)])
+def test_what_is_asked_for_becomes_better_whatever_sign_and_size_values_have(
+    name: str, scale: float, shift: float
+) -> None:
+    """Accuracies, minus losses from 0.5 to 5 nats, scores in the hundreds: all are values."""
+    table = toy_table()
+    sampler = LEARNING[name](NasBench201())
+    draws, signals = generator(1), []
+    for _ in range(20):
+        rows = sampler.ask(10, draws)
+        signals.append(table.signal(rows))
+        value = scale * signals[-1] + shift
+        sampler.tell(Estimates(rows, value, torch.zeros_like(value)))
+    assert torch.cat(signals[-5:]).mean() > 0.65  # of uniform rows 0.5, with a deviation of 0.02

@@ -38,7 +38,7 @@ make_environment() {
     # The native library is built with the environment's own torch and tools: they come first, without isolation.
     "${pip[@]}" setuptools wheel torch
     rm -rf build enas/kernels/native_library.so
-    "${pip[@]}" --no-build-isolation --editable '.[dev,sweep]'
+    "${pip[@]}" --no-build-isolation --editable '.[dev]'
     library_fingerprint >.venv/library
     fingerprint >.venv/fingerprint
 }

@@ -77,6 +77,7 @@ def compare(config: DictConfig) -> None:
         "measure": measure if judge is None else judge.label,
         "percent": judge is not None,
         "comparable": comparable,
+        "origin": machine.origin(config, device),
         "tracks": tracks,
     }
     write_json(Path(config.run_dir) / TRACKS, content)

@@ -45,6 +45,8 @@ def test_strategies_beside_each_other(enas: Call, table: Path) -> None:
     own = tracks(study / "part-0_strategy-random")
     assert [track["seed"] for track in own["tracks"]] == [0, 1, 2]
     assert own["measure"] == "test accuracy after 200 epochs, CIFAR-10"
+    assert own["origin"]["versions"].keys() >= {"enas", "torch"}
+    assert "strategy=random" in own["origin"]["command"]
     for track in own["tracks"]:
         assert track["budget"] == 12
         assert track["final"] == track["best"][-1]

@@ -27,6 +27,7 @@ class Benchmark:
     costs          float64 [N]: seconds that its authors trained for one signal; None where that is not known
     signal_label   what the signal is
     outcome_label  what the outcome is
+    rows           uint8 [N, D]: a row for each entry, where rows of the space stand for entries more or less often
     """
 
     material: ClassVar[Literal["table"]] = "table"
@@ -42,6 +43,7 @@ class Benchmark:
     costs: Tensor | None
     signal_label: str
     outcome_label: str
+    rows: Tensor | None = None
 
     @property
     def extents(self) -> tuple[int, int, int, int]:
@@ -61,6 +63,7 @@ class Benchmark:
             signals=self.signals.to(device),
             outcomes=self.outcomes.to(device),
             costs=None if self.costs is None else self.costs.to(device),
+            rows=None if self.rows is None else self.rows.to(device),
         )
 
     def stored_as(self, storage: torch.dtype) -> Benchmark:

@@ -67,6 +67,7 @@ def nasbench101(root: str | Path) -> Benchmark:
         costs=None,
         signal_label=f"{label} (a study of strategies: no validation accuracy is at hand)",
         outcome_label=label,
+        rows=torch.cat([edges[:, None] >> torch.arange(len(EDGES)) & 1, operations], dim=1).to(torch.uint8)[order],
     )
 
 

@@ -9,7 +9,7 @@ from enas.architecture import Estimates
 from enas.data import Benchmark
 from enas.estimator.base import Estimator
 from enas.material import check_material
-from enas.space import SearchSpace
+from enas.space import NasBench101, SearchSpace
 
 
 class Table(Estimator):
@@ -26,6 +26,8 @@ class Table(Estimator):
     def __init__(self, space: SearchSpace, data: Benchmark):
         check_material(space, data, "table", "estimator")
         self.data = data
+        if isinstance(space, NasBench101):
+            space.enumerated = data.rows  # chance shall draw cells, which rows are not uniform over
         self.label = data.signal_label
 
     def estimate(self, choices: Tensor, generator: torch.Generator | None = None, budget: float = 1.0) -> Estimates:

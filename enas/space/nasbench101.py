@@ -47,6 +47,8 @@ class NasBench101(SearchSpace):
     """
 
     name = "nasbench101"
+    enumerated: Tensor | None = None
+    """uint8 [N, 26]: a row of every cell, where a table has given them."""
     static = False
     shareable = False
     constrained = True
@@ -113,7 +115,14 @@ class NasBench101(SearchSpace):
         return self.rows(*renumber(self.matrices(repaired), repaired[:, len(EDGES) :]))
 
     def random(self, count: int, generator: torch.Generator) -> Tensor:
-        """Uniform among the legal rows, not among cells: rows are drawn until `count` are legal, as published."""
+        """Uniform among the legal rows, not among cells: rows are drawn until `count` are legal, as published.
+
+        Where `enumerated` holds a row of every cell, uniform among those.
+        """
+        if self.enumerated is not None:
+            size, device = len(self.enumerated), generator.device
+            places = torch.randint(size, (count,), generator=generator, device=device)
+            return self.enumerated.to(device)[places].long()
         found = torch.empty(0, len(self.decisions), dtype=torch.int64, device=generator.device)
         sizes = self.sizes(generator.device)
         while len(found) < count:

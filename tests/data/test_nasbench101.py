@@ -13,6 +13,7 @@ from conformance import generator
 from enas.data import nasbench101
 from enas.data.nasbench101 import cells, read
 from enas.errors import UserError
+from enas.estimator import Table
 from enas.space import EnasMicro, NasBench101, Scale
 
 SPACE = NasBench101()
@@ -129,3 +130,17 @@ def test_every_cell_of_the_real_table_is_found_and_has_the_parameters_it_says() 
     with np.load(REAL / "nasbench101.npz") as archive:
         expected = torch.from_numpy(archive["params"][::20].astype(np.int64))
     assert torch.equal(SPACE.cost(SPACE.rows(edges, operations), table.scale).params, expected)
+
+
+def test_with_a_table_chance_draws_its_cells_alike(tmp_path: Path) -> None:
+    np.savez(tmp_path / "nasbench101.npz", **content())  # type: ignore[arg-type]
+    space, table = NasBench101(), nasbench101(tmp_path)
+    assert table.rows is not None
+    assert torch.equal(table.signal(table.rows.long()), table.signals)
+    Table(space, table)
+    drawn = space.random(3000, generator())
+    assert space.legal(drawn).all()
+    assert torch.equal(space.random(20, generator(1)), space.random(20, generator(1)))
+    shares = [float((table.signal(drawn) == accuracy).double().mean()) for accuracy in (0.25, 0.5, 0.75)]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.04)
+    assert NasBench101().enumerated is None

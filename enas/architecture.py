@@ -93,10 +93,7 @@ class Estimates:
 
     def distinct(self, canonical: Callable[[Tensor], Tensor]) -> Estimates:
         """The first entry of each set of rows with equal `canonical` rows, in the order they stand."""
-        first: dict[tuple[int, ...], int] = {}
-        for index, row in enumerate(canonical(self.choices).tolist()):
-            first.setdefault(tuple(row), index)
-        return self.select(torch.tensor(list(first.values()), device=self.choices.device))
+        return self.select(first_places(canonical(self.choices)))
 
     def entry(self, index: int) -> dict[str, Any]:
         """One entry as plain numbers, for JSON."""
@@ -108,6 +105,14 @@ class Estimates:
             "images": self.images,
             "step": self.step,
         }
+
+
+def first_places(rows: Tensor) -> Tensor:
+    """Rows int64 [n, D] -> int64 [k]: where the first of each set of equal ones stands, in their order."""
+    first: dict[tuple[int, ...], int] = {}
+    for place, row in enumerate(rows.tolist()):
+        first.setdefault(tuple(row), place)
+    return torch.tensor(list(first.values()), dtype=torch.int64, device=rows.device)
 
 
 @dataclass(frozen=True)

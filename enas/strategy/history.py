@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enas.architecture import Estimates
+from enas.architecture import Estimates, first_places
 from enas.errors import UserError
 from enas.space import SearchSpace
 from enas.strategy.base import Sampler
@@ -48,10 +48,7 @@ class History:
         """
         order = torch.sort(self.values, descending=True, stable=True).indices
         rows = self.rows[order]
-        first: dict[tuple[int, ...], int] = {}
-        for index, row in enumerate(self.space.canonical(rows).tolist()):
-            first.setdefault(tuple(row), index)
-        return rows[list(first.values())[:count]]
+        return rows[first_places(self.space.canonical(rows))[:count]]
 
     def to(self, device: torch.device) -> None:
         self.rows, self.values = self.rows.to(device), self.values.to(device)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from enas.architecture import Estimates
+from enas.architecture import Estimates, first_places
 from enas.errors import UserError
 from enas.space import SearchSpace
 from enas.strategy.base import Sampler
@@ -103,10 +103,7 @@ class SuccessiveHalving(Sampler):
     def derive(self, count: int, generator: torch.Generator) -> Tensor:
         """The best rows of the highest budget that any were told at, then those of the next lower one, and so on."""
         best = torch.cat([told.best(count) for told in reversed(self._told)])
-        first: dict[tuple[int, ...], int] = {}
-        for index, row in enumerate(self.space.canonical(best).tolist()):
-            first.setdefault(tuple(row), index)
-        best = best[list(first.values())[:count]]
+        best = best[first_places(self.space.canonical(best))[:count]]
         missing = count - len(best)
         return torch.cat([best, self.space.random(missing, generator)]) if missing else best
 

@@ -19,7 +19,6 @@ from enas.estimator.language import TEXT_LABELS, TextObjective, check_text_objec
 from enas.final import FinalTraining
 from enas.language import FinalLanguageTraining
 from enas.language.final import sum_losses
-from enas.language.recipe import WORST
 from enas.material import check_material
 from enas.randomness import Randomness, derive_seed, seeded
 from enas.space import Material, Scale, SearchSpace
@@ -145,12 +144,7 @@ class Scratch(Estimator):
             inputs, labels = self.data.batch(split, indices, None)
             sums = score_sums(child(inputs).unsqueeze(0), labels)
             scores.add_sums(sums * math.nan if lost else sums, len(indices))
-        found = scores.estimates(row, check_objective(self._objective), self.step)
-        accuracy, loss = found.metrics["accuracy"], found.metrics["loss"]
-        finite = loss.isfinite()
-        metrics = {"accuracy": torch.where(finite, accuracy, 0.0), "loss": torch.where(finite, loss, WORST)}
-        value = torch.where(finite, found.value, 0.0 if self._objective == "accuracy" else -WORST)
-        return replace(found, value=value, error=torch.where(finite, found.error, 0.0), metrics=metrics)
+        return scores.estimates(row, check_objective(self._objective), self.step)
 
     def _read(self, row: Tensor, training: FinalLanguageTraining, lost: bool) -> Estimates:
         """The estimate [1] of a language model."""

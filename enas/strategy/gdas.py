@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from enas.space import SearchSpace
-from enas.strategy.relaxation import Relaxation, check_temperature, gumbel
+from enas.strategy.annealed import Annealed
 
 
-class Gdas(Relaxation):
+class Gdas(Annealed):
     """The mixing is one-hot: the strongest of log softmax(alpha) + Gumbel noise, so that one operation an edge is run.
 
     Its gradient is that of softmax((log softmax(alpha) + noise) / temperature), of the chosen operation's weight alone
@@ -33,23 +33,14 @@ class Gdas(Relaxation):
         initial: float = 1e-3,
         seed: int = 0,
     ):
-        super().__init__(space, learning_rate, betas, weight_decay, initial, seed)
-        check_temperature("temperature", temperature)
-        check_temperature("final_temperature", final_temperature)
-        self._temperatures = temperature, final_temperature
+        super().__init__(space, temperature, final_temperature, learning_rate, betas, weight_decay, initial, seed)
 
     def temperature(self, progress: float) -> float:
-        """At this share of the training, 0..1."""
         first, last = self._temperatures
         return first + (last - first) * progress
 
     def mixing(self, generator: torch.Generator, progress: float) -> Tensor:
-        logits = self.alpha.log_softmax(dim=1)
-        noisy = logits + gumbel(logits.shape, generator, logits)
+        noisy = self._noisy(generator)
         soft = (noisy / self.temperature(progress)).softmax(dim=1)
         chosen = torch.zeros_like(soft).scatter(1, noisy.argmax(dim=1, keepdim=True), 1.0)
         return chosen + (soft - soft.detach())  # exactly ones and zeros
-
-    def measures(self, progress: float) -> dict[str, Tensor]:
-        found = super().measures(progress)
-        return {**found, "strategy/temperature": found["strategy/entropy"].new_tensor(self.temperature(progress))}

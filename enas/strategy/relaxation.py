@@ -216,9 +216,3 @@ def gumbel(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Te
     """Noise of the standard Gumbel distribution, of the type and on the device of `like`."""
     noise = torch.empty(tuple(shape), dtype=like.dtype, device=like.device).exponential_(generator=generator)
     return -noise.clamp_min(torch.finfo(like.dtype).tiny).log()
-
-
-def check_temperature(key: str, temperature: float) -> None:
-    """Raise UserError where it is none: of `strategy.key`, above 0."""
-    if not 0 < temperature < math.inf:
-        raise UserError(f"strategy.{key}={temperature}: allowed is more than 0")

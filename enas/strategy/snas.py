@@ -11,10 +11,10 @@ from torch import Tensor
 
 from enas.errors import UserError
 from enas.space import Scale, SearchSpace
-from enas.strategy.relaxation import Relaxation, check_temperature, gumbel
+from enas.strategy.annealed import Annealed
 
 
-class Snas(Relaxation):
+class Snas(Annealed):
     """The mixing is a sample of the concrete distribution, softmax((log softmax(alpha) + Gumbel noise) / temperature).
 
     There is one level: alpha learns from the loss on training data, with the weights. The temperature falls
@@ -42,26 +42,21 @@ class Snas(Relaxation):
         initial: float = 1e-3,
         seed: int = 0,
     ):
-        super().__init__(space, learning_rate, betas, weight_decay, initial, seed)
-        check_temperature("temperature", temperature)
-        check_temperature("final_temperature", final_temperature)
+        super().__init__(space, temperature, final_temperature, learning_rate, betas, weight_decay, initial, seed)
         if resource not in ("params", "macs"):
             raise UserError(f"strategy.resource={resource}: allowed are params and macs")
         if not 0 <= resource_weight < math.inf:
             raise UserError(f"strategy.resource_weight={resource_weight}: allowed is 0 or more")
-        self._temperatures = temperature, final_temperature
         self._resource, self._weight = resource, resource_weight
         self.prices = torch.zeros(self.alpha.shape)
         """What each operation of each edge adds to the loss, in nats [E, O]; zeros until the scale is settled."""
 
     def temperature(self, progress: float) -> float:
-        """At this share of the training, 0..1."""
         first, last = self._temperatures
         return first * math.pow(last / first, progress)
 
     def mixing(self, generator: torch.Generator, progress: float) -> Tensor:
-        logits = self.alpha.log_softmax(dim=1)
-        return ((logits + gumbel(logits.shape, generator, logits)) / self.temperature(progress)).softmax(dim=1)
+        return (self._noisy(generator) / self.temperature(progress)).softmax(dim=1)
 
     def settle(self, scale: Scale) -> None:
         if self._weight > 0:
@@ -74,9 +69,7 @@ class Snas(Relaxation):
         return (self.alpha.softmax(dim=1) * self.prices).sum()
 
     def measures(self, progress: float) -> dict[str, Tensor]:
-        found = super().measures(progress)
-        found["strategy/temperature"] = found["strategy/entropy"].new_tensor(self.temperature(progress))
-        return {**found, "strategy/penalty": self.penalty().detach()}
+        return {**super().measures(progress), "strategy/penalty": self.penalty().detach()}
 
     def to(self, device: torch.device) -> None:
         super().to(device)

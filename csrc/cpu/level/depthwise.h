@@ -29,6 +29,10 @@ struct DepthwiseVector {
 template <class V, class A, int K, int R, int step>
 inline void depthwise_rows(const Plane<A>& in, const A* expanded, int period, A* out, int64_t out_pitch, int lanes) {
   constexpr int ROWS = (R - 1) * step + K, LANES = sizeof(V) / sizeof(A);
+  const int64_t pitch = in.pitch;
+  const A* columns[K];
+#pragma GCC unroll 8
+  for (int dx = 0; dx < K; ++dx) columns[dx] = in.first + in.columns[dx];
   int phase = 0;
   for (int lane = 0; lane < lanes; lane += LANES) {
     V sums[R];
@@ -39,10 +43,10 @@ inline void depthwise_rows(const Plane<A>& in, const A* expanded, int period, A*
       V taps[K];
 #pragma GCC unroll 8
       for (int dy = 0; dy < K; ++dy) taps[dy] = get<V>(expanded + (dy * K + dx) * period + phase);
-      const A* column = in.first + in.columns[dx] + lane;
+      const A* column = columns[dx] + lane;
 #pragma GCC unroll 32
       for (int row = 0; row < ROWS; ++row) {
-        const V x = get<V>(column + row * in.pitch);
+        const V x = get<V>(column + row * pitch);
 #pragma GCC unroll 8
         for (int dy = 0; dy < K; ++dy)
           if ((row - dy) % step == 0 && row >= dy && (row - dy) / step < R) sums[(row - dy) / step] += x * taps[dy];
@@ -53,7 +57,11 @@ inline void depthwise_rows(const Plane<A>& in, const A* expanded, int period, A*
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) put(out + r * out_pitch + lane, sums[r]);
     } else {
-      for (int r = 0; r < R; ++r) memcpy(out + r * out_pitch + lane, &sums[r], left * sizeof(A));
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const V last = sums[r];  // a copy: else all sums of every lane would go through memory
+        memcpy(out + r * out_pitch + lane, &last, left * sizeof(A));
+      }
     }
     phase += LANES;
     if (phase == period) phase = 0;

@@ -104,46 +104,50 @@ class BlockGradients {
   std::unique_ptr<A[]> memory_;
 };
 
-// One batch norm of one child: its statistics and, from them, what is applied on load.
+// One batch norm of one child: from its statistics, what is applied on load and what backward needs.
 template <class A>
-struct Norm {
-  std::vector<A> factor, offset, mean;
-  std::vector<A> on_grad, on_z, constant;  // of backward
-
-  Load<A> load() const { return {factor.data(), offset.data()}; }
+class Norm {
+ public:
+  Load<A> load() const { return {of(FACTOR), of(OFFSET)}; }
 
   // From the statistics `used` [2][channels].
   void set(int channels, const A* used, const A* gain, const A* bias) {
-    factor.resize(channels);
-    offset.resize(channels);
-    mean.assign(used, used + channels);
+    make_room(channels);
     for (int c = 0; c < channels; ++c) {
       const Affine<A> affine = norm_affine(used[c], used[channels + c], gain[c], bias[c]);
-      factor[c] = affine.factor;
-      offset[c] = affine.offset;
+      of(FACTOR)[c] = affine.factor;
+      of(OFFSET)[c] = affine.offset;
     }
   }
 
   // From the sums [images][2][channels] of dy and dy * (z - mean); adds to the gradients of gain and bias.
   void set_backward(int channels, const A* used, const A* gain, const A* sums, int64_t images, int64_t pixels,
                     bool given, A* dgain, A* dbias) {
+    make_room(channels);
     std::vector<double> totals(2 * channels);
     level<A>().sum_images(images, 2 * channels, sums, totals.data());
-    on_grad.resize(channels);
-    on_z.resize(channels);
-    constant.resize(channels);
     for (int c = 0; c < channels; ++c) {
       const auto backward = norm_backward<double>(used[c], used[channels + c], gain[c], totals[c],
                                                   totals[channels + c], double(images) * double(pixels), given);
-      on_grad[c] = A(backward.on_grad);
-      on_z[c] = A(backward.on_z);
-      constant[c] = A(backward.constant);
+      of(ON_GRAD)[c] = A(backward.on_grad);
+      of(ON_Z)[c] = A(backward.on_z);
+      of(CONSTANT)[c] = A(backward.constant);
       dgain[c] += A(backward.dgain);
       dbias[c] += A(backward.dbias);
     }
   }
-  Gradient<A> gradient(const A* dy, A scale) const {
-    return {dy, scale, on_grad.data(), on_z.data(), constant.data()};
+  Gradient<A> gradient(const A* dy, A scale) const { return {dy, scale, of(ON_GRAD), of(ON_Z), of(CONSTANT)}; }
+
+ private:
+  enum Row { FACTOR, OFFSET, ON_GRAD, ON_Z, CONSTANT, ROWS };
+  std::unique_ptr<A[]> rows_;  // one piece of memory: cells have hundreds of norms
+  int channels_ = 0;
+
+  A* of(Row row) const { return rows_.get() + row * channels_; }
+  void make_room(int channels) {
+    if (rows_ != nullptr) return;
+    rows_.reset(new A[ROWS * channels]);
+    channels_ = channels;
   }
 };
 

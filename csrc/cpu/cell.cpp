@@ -33,7 +33,7 @@ class Forward {
     for (int64_t norm = 0; norm < cell.children * cell.norms.count(); ++norm)
       std::fill_n(pointer<A>(used) + (norm * 2 + 1) * cell.channels, cell.channels, A(1));
     const int64_t size = std::min(cell.children, cell.group(tensors_));
-    moments_.resize(size * 2 * cell.batch * 3 * cell.channels);
+    moments_.reset(new A[size * 2 * cell.batch * 3 * cell.channels]);
     if (!keep_) own_.reset(new S[size * tensors_ * cell.batch * cell.out]);
     for (begin_ = 0; begin_ < cell.children; begin_ = end_) {
       end_ = std::min(cell.children, begin_ + size);
@@ -47,7 +47,7 @@ class Forward {
   bool keep_;
   int64_t tensors_, scratch_;
   std::vector<Norm<A>> norms_;
-  std::vector<A> moments_;  // of two batch norms of each child
+  std::unique_ptr<A[]> moments_;  // of two batch norms of each child
   std::unique_ptr<S[]> own_;
   int64_t begin_ = 0, end_ = 0;  // the children worked on
 
@@ -57,7 +57,7 @@ class Forward {
     return from + (((keep_ ? child : child - begin_) * tensors_ + place) * cell_.batch + image) * cell_.out;
   }
   A* moments(int64_t child, int place, int64_t image) {
-    return moments_.data() + (((child - begin_) * 2 + place) * cell_.batch + image) * 3 * cell_.channels;
+    return moments_.get() + (((child - begin_) * 2 + place) * cell_.batch + image) * 3 * cell_.channels;
   }
   Norm<A>& norm(int64_t child, int place) { return norms_[child * cell_.norms.count() + place]; }
   const S* slot(int64_t child, int slot, int64_t image) const {
@@ -143,7 +143,7 @@ class Forward {
     const Weight& weight = cell_.weight(child, edge, 0);
     const S* from = slot(child, route.source, image);
     if (weight.is_half)
-      level<S>().half_forward(weight.half, weight.prepared.data(), from, {nullptr, nullptr}, tensor(child, place, image),
+      level<S>().half_forward(weight.half, weight.prepared.get(), from, {nullptr, nullptr}, tensor(child, place, image),
                               moments(child, edge % 2, image), thread_scratch<A>(scratch_));
     else
       reduce(child, weight, from, place, edge % 2, image);
@@ -153,7 +153,7 @@ class Forward {
     const auto [first, second] = plan(child).edge[edge];
     if (second < 0) return;
     const Weight& weight = cell_.weight(child, edge, 1);
-    level<S>().half_forward(weight.half, weight.prepared.data(), tensor(child, first, image),
+    level<S>().half_forward(weight.half, weight.prepared.get(), tensor(child, first, image),
                             norm(child, cell_.norms.edge(edge, 0)).load(), tensor(child, second, image),
                             moments(child, edge % 2, image), thread_scratch<A>(scratch_));
   }
@@ -164,7 +164,7 @@ class Forward {
     A* rest = scratch + cell_.wide_image();
     S* to = tensor(child, place, image);
     A* sum = formed_in(to, scratch);
-    level<S>().linear_forward(weight.linear, weight.prepared.data(), from, false, sum, false, rest);
+    level<S>().linear_forward(weight.linear, weight.prepared.get(), from, false, sum, false, rest);
     level<S>().finish(cell_.pixels(), cell_.channels, sum, to, moments(child, moment, image), rest);
   }
 
@@ -210,7 +210,7 @@ class Forward {
     for (int from = 0; from < cell_.nodes + 2; ++from) {
       if (!cell_.ends(plan(child), from)) continue;
       const Weight& weight = cell_.weights[cell_.project_weights[from]];
-      level<S>().linear_forward(weight.linear, weight.prepared.data(), loose_end(child, from, image, place, rest), true,
+      level<S>().linear_forward(weight.linear, weight.prepared.get(), loose_end(child, from, image, place, rest), true,
                                 sum, add, rest);
       add = true;
     }
@@ -240,7 +240,7 @@ std::tuple<Tensor, Tensor, Tensor> cell(const Tensor& input0, const Tensor& inpu
                                         const std::optional<Tensor>& statistics, int64_t stride, int64_t slots) {
   return dispatch(input1, [&]<class S>() {
     if (statistics.has_value()) check_weights(input1, {&*statistics});
-    const Cell<S> cell({input0, input1, routes, weights, block, loose_row, scale, stride}, slots > 0);
+    const Cell<S> cell({input0, input1, routes, weights, block, loose_row, scale, stride}, slots > 0, Pass::FORWARD);
     Forward<S> forward(cell, statistics, slots);
     return std::tuple(forward.result, forward.saved, forward.used);
   });

@@ -62,7 +62,7 @@ struct Cell {
     Linear linear;
     int table;
     int64_t row;
-    std::vector<A> prepared;
+    std::unique_ptr<A[]> prepared;
   };
   // Gain (and in the next table bias) of a batch norm.
   struct NormPlace {
@@ -82,7 +82,7 @@ struct Cell {
   int loose_weights[2] = {-1, -1};
   std::vector<int> project_weights;  // of each slot
 
-  Cell(const CellCall& given, bool keep) : call(given) {
+  Cell(const CellCall& given, bool keep, Pass pass) : call(given) {
     for (const Tensor* input : {&call.input0, &call.input1}) check_images(*input);
     STD_TORCH_CHECK(call.routes.dim() == 3 && call.routes.size(2) == 3 && call.routes.is_contiguous() &&
                         call.routes.scalar_type() == ScalarType::Int,
@@ -124,7 +124,7 @@ struct Cell {
     const int32_t* routes = pointer<int32_t>(call.routes);
     for (int64_t child = 0; child < children; ++child) plans.emplace_back(routes + child * edges * 3, edges, stride, keep);
     collect_weights();
-    parallel(int64_t(weights.size()), [&](int64_t i) { prepare(weights[i]); });
+    parallel(int64_t(weights.size()), [&](int64_t i) { prepare(weights[i], pass); });
   }
 
   int64_t pixels() const { return int64_t(out_height) * out_width; }
@@ -238,14 +238,15 @@ struct Cell {
     }
   }
 
-  void prepare(Weight& weight) const {
+  void prepare(Weight& weight, Pass pass) const {
     const A* first = row(call.weights[weight.table], weight.row);
     if (weight.is_half) {
-      weight.prepared.resize(level<S>().half_prepared(weight.half));
-      level<S>().half_prepare(weight.half, first, row(call.weights[weight.table + 1], weight.row), weight.prepared.data());
+      weight.prepared.reset(new A[level<S>().half_prepared(weight.half)]);
+      level<S>().half_prepare(weight.half, pass, first, row(call.weights[weight.table + 1], weight.row),
+                              weight.prepared.get());
     } else {
-      weight.prepared.resize(level<S>().linear_prepared(weight.linear));
-      level<S>().linear_prepare(weight.linear, first, weight.prepared.data());
+      weight.prepared.reset(new A[level<S>().linear_prepared(weight.linear)]);
+      level<S>().linear_prepare(weight.linear, pass, first, weight.prepared.get());
     }
   }
 };

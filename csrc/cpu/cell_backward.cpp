@@ -116,7 +116,7 @@ class Backward : public CellGradients<S> {
             } else {
               begin_end(child, from, image);
             }
-            level<S>().linear_backward(weight.linear, weight.prepared.data(), end, true, dz, to, gradients(from), rest);
+            level<S>().linear_backward(weight.linear, weight.prepared.get(), end, true, dz, to, gradients(from), rest);
           }
         });
   }
@@ -178,7 +178,7 @@ class Backward : public CellGradients<S> {
     A* rest = dz + cell_.wide_image();
     level<S>().norm_gradient(cell_.pixels(), cell_.channels, tensor(child, place, image), norm.gradient(dy, scale), dz,
                              rest);
-    level<S>().linear_backward(weight.linear, weight.prepared.data(), slot(child, source, image), false, dz,
+    level<S>().linear_backward(weight.linear, weight.prepared.get(), slot(child, source, image), false, dz,
                                gradient(child, source, image), gradients, rest);
   }
 
@@ -199,7 +199,7 @@ class Backward : public CellGradients<S> {
         const A* bias = cell_.bias(cell_.norm_place(plan(child), number));
         const A scale = cell_.scale(child, edge, image);
         for (int c = 0; c < cell_.channels; ++c) {
-          along += double(norm(child, number).factor[c]) * own[cell_.channels + c] + double(bias[c]) * own[c];
+          along += double(norm(child, number).load().factor[c]) * own[cell_.channels + c] + double(bias[c]) * own[c];
           own[c] *= scale;
           own[cell_.channels + c] *= scale;
         }
@@ -223,7 +223,7 @@ class Backward : public CellGradients<S> {
       const auto [first, second] = plan(child).edge[edge];
       const int norm1 = cell_.norms.edge(edge, 0), norm2 = cell_.norms.edge(edge, 1);
       const Weight& weight = cell_.weight(child, edge, 1);
-      level<S>().half_backward(weight.half, weight.prepared.data(), tensor(child, first, image),
+      level<S>().half_backward(weight.half, weight.prepared.get(), tensor(child, first, image),
                                norm(child, norm1).load(), tensor(child, second, image),
                                norm(child, norm2).gradient(dy, scale), beside(between_, child, edge % 2, image), false,
                                mean(child, norm1), sums(child, edge % 2, image), gradients,
@@ -246,7 +246,7 @@ class Backward : public CellGradients<S> {
   void enter_edge(int64_t child, int edge, int64_t image, A* gradients) {
     const Route& route = plan(child).routes[edge];
     const Weight& weight = cell_.weight(child, edge, 0);
-    level<S>().half_backward(weight.half, weight.prepared.data(), slot(child, route.source, image), {nullptr, nullptr},
+    level<S>().half_backward(weight.half, weight.prepared.get(), slot(child, route.source, image), {nullptr, nullptr},
                              tensor(child, plan(child).edge[edge][0], image),
                              norm(child, cell_.norms.edge(edge, 0))
                                  .gradient(beside(between_, child, edge % 2, image), A(1)),
@@ -261,7 +261,7 @@ std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> cell_backward(
     const std::vector<Tensor>& weights, const std::vector<int64_t>& block, const std::vector<int64_t>& loose_row,
     const std::optional<Tensor>& scale, int64_t stride, const Tensor& saved, const Tensor& used, bool given) {
   return dispatch(input1, [&]<class S>() {
-    const Cell<S> cell({input0, input1, routes, weights, block, loose_row, scale, stride}, true);
+    const Cell<S> cell({input0, input1, routes, weights, block, loose_row, scale, stride}, true, Pass::BACKWARD);
     Backward<S> backward(cell, grad, saved, used, given);
     return std::tuple(backward.dinputs[0], backward.dinputs[1], backward.dscale, backward.tables);
   });

@@ -44,7 +44,7 @@ class CellGradients {
     node_gradients_.reset(new A[size_ * cell.nodes * cell.batch * cell.out]);
     between_.reset(new A[size_ * 2 * cell.batch * cell.out]);
     if (cell.stride > 1) loose_gradients_.reset(new A[size_ * 2 * cell.batch * cell.out]);
-    sums_.resize(size_ * 2 * cell.batch * 2 * cell.channels);
+    sums_.reset(new A[size_ * 2 * cell.batch * 2 * cell.channels]);
   }
 
  protected:
@@ -56,7 +56,7 @@ class CellGradients {
   std::vector<std::vector<bool>> adds_;       // of each child and edge: whether its source has a gradient already
   std::vector<std::vector<bool>> untouched_;  // of each child and slot: nobody writes its gradient
   std::unique_ptr<A[]> wide_inputs_[2], node_gradients_, between_, loose_gradients_;
-  std::vector<A> sums_;  // of two batch norms of each child
+  std::unique_ptr<A[]> sums_;  // of two batch norms of each child
   std::vector<double> scale_sums_;
   int64_t size_ = 1, begin_ = 0, end_ = 0;  // the children worked on together
 
@@ -72,7 +72,7 @@ class CellGradients {
   }
   Norm<A>& norm(int64_t child, int number) { return norms_[child * cell_.norms.count() + number]; }
   A* sums(int64_t child, int place, int64_t image) {
-    return sums_.data() + (((child - begin_) * 2 + place) * cell_.batch + image) * 2 * cell_.channels;
+    return sums_.get() + (((child - begin_) * 2 + place) * cell_.batch + image) * 2 * cell_.channels;
   }
   A* gradient(int64_t child, int slot, int64_t image) {
     if (slot >= 2)

@@ -20,7 +20,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& x, const std::optional<Tensor>&
   Tensor z = empty(x, {children, batch, half.out_height(), half.out_width(), half.outputs});
   Tensor statistics = empty(x, {children, 2, half.outputs}, arithmetic_type(x));
   std::vector<A> prepared(level<S>().half_prepared(half)), moments(children * batch * 3 * half.outputs);
-  level<S>().half_prepare(half, pointer<A>(depthwise), pointer<A>(pointwise), prepared.data());
+  level<S>().half_prepare(half, Pass::FORWARD, pointer<A>(depthwise), pointer<A>(pointwise), prepared.data());
   const int64_t scratch = level<S>().half_scratch(half);
   parallel(children * batch, [&](int64_t image) {
     const A* own = pointer<A>(affine);
@@ -49,7 +49,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& dz, const Tens
   Tensor daffine = zeros(x, {affine.has_value() ? children : 0, 2, channels}, arithmetic_type(x));
   Tensor ddepthwise = zeros_like(depthwise), dpointwise = zeros_like(pointwise);
   std::vector<A> prepared(level<S>().half_prepared(half)), zero(channels, A(0)), sums(children * batch * 2 * channels);
-  level<S>().half_prepare(half, pointer<A>(depthwise), pointer<A>(pointwise), prepared.data());
+  level<S>().half_prepare(half, Pass::BACKWARD, pointer<A>(depthwise), pointer<A>(pointwise), prepared.data());
   const int64_t out = half.out_pixels() * half.outputs, in = half.pixels() * channels;
   const int64_t scratch = level<S>().half_scratch(half);
   const ImageBlocks blocks(batch, half.out_pixels());

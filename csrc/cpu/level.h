@@ -36,6 +36,9 @@ struct Pool {  // 3 x 3
   int out_width() const { return (width + stride - 1) / stride; }
 };
 
+// What weights are prepared for: each pass reads them in its own order.
+enum class Pass { FORWARD, BACKWARD };
+
 // Per-channel factors and offsets of an affine map that is applied on load; none where null.
 template <class A>
 struct Load {
@@ -63,11 +66,11 @@ template <class S, class A = Arithmetic<S>>
 struct Level {
   // Weights in the order the loops read them; their gradients in blocks of `*_gradients` numbers, to be zeroed first.
   int64_t (*half_prepared)(const Half&);
-  void (*half_prepare)(const Half&, const A* depthwise, const A* pointwise, A* prepared);
+  void (*half_prepare)(const Half&, Pass, const A* depthwise, const A* pointwise, A* prepared);
   int64_t (*half_gradients)(const Half&);
   void (*half_add_gradients)(const Half&, const A* gradients, A* depthwise, A* pointwise);
   int64_t (*linear_prepared)(const Linear&);
-  void (*linear_prepare)(const Linear&, const A* weight, A* prepared);
+  void (*linear_prepare)(const Linear&, Pass, const A* weight, A* prepared);
   int64_t (*linear_gradients)(const Linear&);
   void (*linear_add_gradients)(const Linear&, const A* gradients, A* weight);
   int64_t (*dense_prepared)(const Dense&);

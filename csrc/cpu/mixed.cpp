@@ -38,7 +38,7 @@ class Forward {
   }
 
   void compute(int number) {
-    Edge edge(call_, number);
+    Edge edge(call_, number, Pass::FORWARD);
     const int64_t scratch = edge.scratch() + edge.pool_room();
     parallel(call_.images(), [&](int64_t image) { begin(edge, image, thread_scratch<A>(scratch)); });
     join(edge, 0);

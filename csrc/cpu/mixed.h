@@ -44,7 +44,7 @@ class MixedEdgeWork {
   const MixedEdge& edge;
   std::vector<Norm<A>> norms;  // [children][norms]
 
-  MixedEdgeWork(const MixedCall<S>& given, int which)
+  MixedEdgeWork(const MixedCall<S>& given, int which, Pass pass)
       : call(given),
         cell(given.cell),
         number(which),
@@ -55,12 +55,12 @@ class MixedEdgeWork {
       for (int i = 0; i < one.halves; ++i) {
         std::vector<A>& own = prepared_[one.first_half + i];
         own.resize(level<S>().half_prepared(half(one, i)));
-        level<S>().half_prepare(half(one, i), depthwise(call.weights, one, i), pointwise(call.weights, one, i),
+        level<S>().half_prepare(half(one, i), pass, depthwise(call.weights, one, i), pointwise(call.weights, one, i),
                                 own.data());
       }
     if (!reduces()) return;
     prepared_[cell.halves].resize(level<S>().linear_prepared(reduction()));
-    level<S>().linear_prepare(reduction(), reduction_weight(call.weights), prepared_[cell.halves].data());
+    level<S>().linear_prepare(reduction(), pass, reduction_weight(call.weights), prepared_[cell.halves].data());
   }
 
   Half half(const Candidate& one, int which) const {

@@ -59,7 +59,7 @@ class Backward {
   }
 
   void compute(int number) {
-    Edge edge(call_, number);
+    Edge edge(call_, number, Pass::BACKWARD);
     for (int64_t child = 0; child < cell_.children; ++child)
       for (const Candidate& one : cell_.candidates)
         if (one.halves == 2) edge.set_norm(child, one.norm);

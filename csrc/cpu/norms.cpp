@@ -12,7 +12,7 @@ struct Product {
   Linear linear;
   Dense convolution;
   bool relu;
-  std::vector<A> prepared;
+  std::unique_ptr<A[]> prepared;
 
   int outputs() const { return dense ? convolution.outputs : linear.outputs; }
   int out_height() const { return dense ? convolution.height : linear.out_height(); }
@@ -29,18 +29,18 @@ struct Product {
   int64_t gradients() const {
     return dense ? level<S>().dense_gradients(convolution) : level<S>().linear_gradients(linear);
   }
-  void prepare(const Tensor& weight) {
-    prepared.resize(dense ? level<S>().dense_prepared(convolution) : level<S>().linear_prepared(linear));
-    if (dense) level<S>().dense_prepare(convolution, pointer<A>(weight), prepared.data());
-    else level<S>().linear_prepare(linear, pointer<A>(weight), prepared.data());
+  void prepare(const Tensor& weight, Pass pass) {
+    prepared.reset(new A[dense ? level<S>().dense_prepared(convolution) : level<S>().linear_prepared(linear)]);
+    if (dense) level<S>().dense_prepare(convolution, pointer<A>(weight), prepared.get());
+    else level<S>().linear_prepare(linear, pass, pointer<A>(weight), prepared.get());
   }
   void forward(const S* x, A* sum, A* scratch) const {
-    if (dense) level<S>().dense_forward(convolution, prepared.data(), x, sum, scratch);
-    else level<S>().linear_forward(linear, prepared.data(), x, relu, sum, false, scratch);
+    if (dense) level<S>().dense_forward(convolution, prepared.get(), x, sum, scratch);
+    else level<S>().linear_forward(linear, prepared.get(), x, relu, sum, false, scratch);
   }
   void backward(const S* x, const A* dz, A* dx, A* gradients, A* scratch) const {
-    if (dense) level<S>().dense_backward(convolution, prepared.data(), x, dz, dx, gradients, scratch);
-    else level<S>().linear_backward(linear, prepared.data(), x, relu, dz, dx, gradients, scratch);
+    if (dense) level<S>().dense_backward(convolution, prepared.get(), x, dz, dx, gradients, scratch);
+    else level<S>().linear_backward(linear, prepared.get(), x, relu, dz, dx, gradients, scratch);
   }
   void add_gradients(const A* gradients, A* weight) const {
     if (dense) level<S>().dense_add_gradients(convolution, gradients, weight);
@@ -57,18 +57,18 @@ std::tuple<Tensor, Tensor, Tensor> forward(Product<S> product, const Tensor& x, 
   using A = Arithmetic<S>;
   const int64_t children = x.size(0), batch = x.size(1);
   const int channels = product.outputs();
-  product.prepare(weight);
+  product.prepare(weight, Pass::FORWARD);
   Tensor z = empty(x, {children, batch, product.out_height(), product.out_width(), channels});
   Tensor out = empty(x, {children, batch, product.out_height(), product.out_width(), channels});
   Tensor used = empty(x, {children, 1, 2, channels}, arithmetic_type(x));
-  std::vector<A> moments(children * batch * 3 * channels);
+  std::unique_ptr<A[]> moments(new A[children * batch * 3 * channels]);
   parallel(children * batch, [&](int64_t image) {
     A* scratch = thread_scratch<A>(product.scratch());
     A* rest = scratch + rounded(product.out_size());
     S* to = pointer<S>(z) + image * product.out_size();
     A* sum = formed_in(to, scratch);
     product.forward(pointer<S>(x) + image * product.in_size(), sum, rest);
-    level<S>().finish(product.out_pixels(), channels, sum, to, moments.data() + image * 3 * channels, rest);
+    level<S>().finish(product.out_pixels(), channels, sum, to, moments.get() + image * 3 * channels, rest);
   });
   std::vector<Norm<A>> norms(children);
   for (int64_t child = 0; child < children; ++child) {
@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(Product<S> product, const Tensor& x, 
     if (statistics.has_value())
       std::memcpy(own, pointer<A>(*statistics) + child * 2 * channels, 2 * channels * sizeof(A));
     else
-      level<A>().merge_moments(batch, product.out_pixels(), channels, moments.data() + child * batch * 3 * channels, own);
+      level<A>().merge_moments(batch, product.out_pixels(), channels, moments.get() + child * batch * 3 * channels, own);
     norms[child].set(channels, own, pointer<A>(gain), pointer<A>(bias));
   }
   parallel(children * batch, [&](int64_t image) {
@@ -97,10 +97,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(Product<S> product, const Te
   using A = Arithmetic<S>;
   const int64_t children = x.size(0), batch = x.size(1);
   const int channels = product.outputs();
-  product.prepare(weight);
+  product.prepare(weight, Pass::BACKWARD);
   Tensor dx = wanted ? empty(x, {children, batch, x.size(2), x.size(3), x.size(4)}) : empty(x, {0});
   Tensor dweight = zeros_like(weight), dgain = zeros_like(gain), dbias = zeros_like(gain);
-  std::vector<A> sums(children * batch * 2 * channels);
+  std::unique_ptr<A[]> sums(new A[children * batch * 2 * channels]);
   const int64_t out = product.out_size();
   const auto mean = [&](int64_t child) { return pointer<A>(used) + child * 2 * channels; };
   const auto widened = [&](int64_t image, [[maybe_unused]] A* room) -> const A* {
@@ -115,11 +115,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(Product<S> product, const Te
   parallel(children * batch, [&](int64_t image) {
     A* room = thread_scratch<A>(product.scratch());
     level<S>().norm_sums(product.out_pixels(), channels, widened(image, room), pointer<S>(z) + image * out,
-                         mean(image / batch), sums.data() + image * 2 * channels, room + rounded(out));
+                         mean(image / batch), sums.get() + image * 2 * channels, room + rounded(out));
   });
   std::vector<Norm<A>> norms(children);
   for (int64_t child = 0; child < children; ++child)
-    norms[child].set_backward(channels, mean(child), pointer<A>(gain), sums.data() + child * batch * 2 * channels, batch,
+    norms[child].set_backward(channels, mean(child), pointer<A>(gain), sums.get() + child * batch * 2 * channels, batch,
                               product.out_pixels(), given, pointer<A>(dgain), pointer<A>(dbias));
   const ImageBlocks blocks(batch, product.out_pixels());
   BlockGradients<A> gradients(children * blocks.count, {product.gradients()});

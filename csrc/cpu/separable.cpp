@@ -22,13 +22,14 @@ Halves halves_of(const Tensor& x, const Tensor& depthwise, const Tensor& pointwi
 
 // The weights of both halves in the order that the loops read.
 template <class S, class A = Arithmetic<S>>
-std::array<std::vector<A>, 2> prepare(const Halves& halves, const Tensor& depthwise, const Tensor& pointwise) {
-  std::array<std::vector<A>, 2> prepared;
+std::array<std::unique_ptr<A[]>, 2> prepare(const Halves& halves, Pass pass, const Tensor& depthwise,
+                                            const Tensor& pointwise) {
+  std::array<std::unique_ptr<A[]>, 2> prepared;
   const int64_t channels = halves.first.channels, taps = int64_t(halves.first.kernel) * halves.first.kernel;
   parallel(2, [&](int64_t half) {
-    prepared[half].resize(level<S>().half_prepared(halves[int(half)]));
-    level<S>().half_prepare(halves[int(half)], pointer<A>(depthwise) + half * taps * channels,
-                            pointer<A>(pointwise) + half * channels * channels, prepared[half].data());
+    prepared[half].reset(new A[level<S>().half_prepared(halves[int(half)])]);
+    level<S>().half_prepare(halves[int(half)], pass, pointer<A>(depthwise) + half * taps * channels,
+                            pointer<A>(pointwise) + half * channels * channels, prepared[half].get());
   });
   return prepared;
 }
@@ -48,8 +49,8 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const Tensor& depthw
   Tensor kept = shape(2);
   Tensor result = empty(x, {children, batch, halves.second.height, halves.second.width, channels});
   Tensor used = empty(x, {children, 2, 2, channels}, arithmetic_type(x));
-  const auto prepared = prepare<S>(halves, depthwise, pointwise);
-  std::vector<A> moments(images * 3 * channels);
+  const auto prepared = prepare<S>(halves, Pass::FORWARD, depthwise, pointwise);
+  std::unique_ptr<A[]> moments(new A[images * 3 * channels]);
   std::vector<Norm<A>> norms(2 * children);
   const auto z = [&](int64_t image, int half) {
     return pointer<S>(kept) + ((image / batch * 2 + half) * batch + image % batch) * out;
@@ -59,8 +60,8 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const Tensor& depthw
     parallel(images, [&](int64_t image) {
       const S* source = half ? z(image, 0) : pointer<S>(x) + image * in;
       const Load<A> load = half ? norms[image / batch * 2].load() : Load<A>{nullptr, nullptr};
-      level<S>().half_forward(halves[half], prepared[half].data(), source, load, z(image, half),
-                              moments.data() + image * 3 * channels, thread_scratch<A>(scratch));
+      level<S>().half_forward(halves[half], prepared[half].get(), source, load, z(image, half),
+                              moments.get() + image * 3 * channels, thread_scratch<A>(scratch));
     });
     for (int64_t child = 0; child < children; ++child) {
       const int64_t place = child * 2 + half;
@@ -68,7 +69,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const Tensor& depthw
       if (statistics.has_value())
         std::memcpy(own, pointer<A>(*statistics) + place * 2 * channels, 2 * channels * sizeof(A));
       else
-        level<A>().merge_moments(batch, halves.second.pixels(), channels, moments.data() + child * batch * 3 * channels, own);
+        level<A>().merge_moments(batch, halves.second.pixels(), channels, moments.get() + child * batch * 3 * channels, own);
       norms[place].set(channels, own, pointer<A>(gain) + half * channels, pointer<A>(bias) + half * channels);
     }
   }
@@ -96,9 +97,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
   Tensor dx = empty(x, {children, batch, halves.first.height, halves.first.width, channels});
   Tensor ddepthwise = zeros_like(depthwise), dpointwise = zeros_like(pointwise);
   Tensor dgain = zeros_like(gain), dbias = zeros_like(gain);
-  const auto prepared = prepare<S>(halves, depthwise, pointwise);
+  const auto prepared = prepare<S>(halves, Pass::BACKWARD, depthwise, pointwise);
   const int64_t wide = (std::max(in, out) + 15) / 16 * 16;
-  std::vector<A> sums(images * 2 * channels);
+  std::unique_ptr<A[]> sums(new A[images * 2 * channels]);
   std::unique_ptr<A[]> between(new A[images * out]);  // the gradient of what the first half's batch norm gives
   std::vector<Norm<A>> norms(2 * children);
   const auto z = [&](int64_t image, int half) {
@@ -110,7 +111,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
   const auto join = [&](int half) {
     for (int64_t child = 0; child < children; ++child)
       norms[2 * child + half].set_backward(channels, statistics(child, half), pointer<A>(gain) + half * channels,
-                                           sums.data() + child * batch * 2 * channels, batch, halves.second.pixels(),
+                                           sums.get() + child * batch * 2 * channels, batch, halves.second.pixels(),
                                            given, pointer<A>(dgain) + half * channels,
                                            pointer<A>(dbias) + half * channels);
   };
@@ -126,7 +127,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
   parallel(images, [&](int64_t image) {
     A* own = thread_scratch<A>(wide + level<S>().channel_scratch(channels));
     level<S>().norm_sums(halves.second.pixels(), channels, widened(image, own), z(image, 1),
-                         statistics(image / batch, 1), sums.data() + image * 2 * channels, own + wide);
+                         statistics(image / batch, 1), sums.get() + image * 2 * channels, own + wide);
   });
   join(1);
   const ImageBlocks blocks(batch, halves.second.pixels());
@@ -141,14 +142,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
         A* own = thread_scratch<A>(scratch);
         A* middle = between.get() + image * out;
         if (half) {
-          level<S>().half_backward(halves.second, prepared[1].data(), z(image, 0), norms[2 * child].load(), z(image, 1),
+          level<S>().half_backward(halves.second, prepared[1].get(), z(image, 0), norms[2 * child].load(), z(image, 1),
                                    norm.gradient(widened(image, own), A(1)), middle, false, statistics(child, 0),
-                                   sums.data() + image * 2 * channels, gradients.at(job, 0), own + wide);
+                                   sums.get() + image * 2 * channels, gradients.at(job, 0), own + wide);
         } else {
           S* to = pointer<S>(dx) + image * in;
           A* wide_to = own;
           if constexpr (std::is_same_v<S, A>) wide_to = to;
-          level<S>().half_backward(halves.first, prepared[0].data(), pointer<S>(x) + image * in, {nullptr, nullptr},
+          level<S>().half_backward(halves.first, prepared[0].get(), pointer<S>(x) + image * in, {nullptr, nullptr},
                                    z(image, 0), norm.gradient(middle, A(1)), wide_to, false, nullptr, nullptr,
                                    gradients.at(job, 0), own + wide);
           if constexpr (!std::is_same_v<S, A>) level<S>().narrow(in, wide_to, to);

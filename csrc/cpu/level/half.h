@@ -63,6 +63,7 @@ struct HalfPlan {
   int64_t places_size() const { return (half.out_pixels() * 2 * sizeof(int32_t) + sizeof(A) - 1) / sizeof(A); }
 
   // The prepared weights: depthwise, the same turned by 180 degrees, pointwise, its transpose, where pixels are stored.
+  // Forward has no need of what is turned and transposed, backward of the straight pointwise weights.
   int64_t turned() const { return depthwise_size(); }
   int64_t pointwise() const { return 2 * depthwise_size(); }
   int64_t transposed() const { return pointwise() + pointwise_size(); }
@@ -75,30 +76,32 @@ struct HalfPlan {
 };
 
 template <class A>
-void half_prepare(const Half& half, const A* depthwise, const A* pointwise, A* prepared) {
+void half_prepare(const Half& half, Pass pass, const A* depthwise, const A* pointwise, A* prepared) {
   const HalfPlan<A> plan(half);
+  const bool back = pass == Pass::BACKWARD;
   for (int tap = 0; tap < plan.taps; ++tap)
     for (int lane = 0, channel = 0; lane < plan.period; ++lane) {
       const A weight = channel < half.channels ? depthwise[plan.whole_tap(tap) * half.channels + channel] : A(0);
       prepared[tap * plan.period + lane] = weight;
-      prepared[plan.turned() + (plan.taps - 1 - tap) * plan.period + lane] = weight;
+      if (back) prepared[plan.turned() + (plan.taps - 1 - tap) * plan.period + lane] = weight;
       if (++channel == plan.channels) channel = 0;
     }
   for (int k = 0; k < plan.channels; ++k)
     for (int n = 0; n < plan.outputs; ++n) {
       const A weight = k < half.channels && n < half.outputs ? pointwise[k * half.outputs + n] : A(0);
-      prepared[plan.pointwise() + k * plan.outputs + n] = weight;
-      prepared[plan.transposed() + n * plan.channels + k] = weight;
+      if (back) prepared[plan.transposed() + n * plan.channels + k] = weight;
+      else prepared[plan.pointwise() + k * plan.outputs + n] = weight;
     }
+  // The gradient of a strided half is first stored in rows of its own.
   int32_t* flat = reinterpret_cast<int32_t*>(prepared + plan.places());
   int32_t* plane = flat + half.out_pixels();
   for (int row = 0, pixel = 0; row < half.out_height(); ++row)
     for (int column = 0; column < half.out_width(); ++column, ++pixel) {
-      flat[pixel] = pixel * plan.outputs;
-      // The gradient of a strided half is first stored in rows of its own.
-      plane[pixel] = half.stride == 1
-                         ? int32_t((row + plan.border) * plan.gradient_pitch + (column + plan.border) * plan.channels)
-                         : int32_t(row * plan.rows_pitch + column * plan.channels);
+      if (!back) flat[pixel] = pixel * plan.outputs;
+      else
+        plane[pixel] = half.stride == 1
+                           ? int32_t((row + plan.border) * plan.gradient_pitch + (column + plan.border) * plan.channels)
+                           : int32_t(row * plan.rows_pitch + column * plan.channels);
     }
 }
 

@@ -25,7 +25,7 @@ struct LinearPlan {
   bool whole(int product) const { return products == 1 && filled[product] == linear.outputs; }
   int64_t weights() const { return int64_t(inputs) * (filled[0] + filled[1]); }
   int64_t weight(int product) const { return product ? int64_t(inputs) * filled[0] : 0; }
-  // Prepared: the weights of each product, their transposes, where pixels are stored in outputs and in inputs.
+  // Prepared: the weights of each product (forward), their transposes (backward), where pixels are stored in outputs and in inputs.
   int64_t places() const { return 2 * weights(); }
   int64_t prepared() const {
     return places() + (3 * linear.out_pixels() * int64_t(sizeof(int32_t)) + int64_t(sizeof(A)) - 1) / int64_t(sizeof(A));
@@ -42,7 +42,7 @@ int64_t linear_gradients(const Linear& linear) {
 }
 
 template <class A>
-void linear_prepare(const Linear& linear, const A* weight, A* prepared) {
+void linear_prepare(const Linear& linear, Pass pass, const A* weight, A* prepared) {
   const LinearPlan<A> plan(linear);
   for (int product = 0; product < plan.products; ++product) {
     A* straight = prepared + plan.weight(product);
@@ -52,8 +52,8 @@ void linear_prepare(const Linear& linear, const A* weight, A* prepared) {
       for (int n = 0; n < filled; ++n) {
         const bool real = k < linear.inputs && n < plan.columns[product];
         const A value = real ? weight[k * linear.outputs + plan.first(product) + n] : A(0);
-        straight[k * filled + n] = value;
-        transposed[n * plan.inputs + k] = value;
+        if (pass == Pass::FORWARD) straight[k * filled + n] = value;
+        else transposed[n * plan.inputs + k] = value;
       }
   }
   int32_t* places = reinterpret_cast<int32_t*>(prepared + plan.places());

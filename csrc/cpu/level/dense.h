@@ -26,8 +26,12 @@ struct DensePlan {
   int64_t frame() const { return int64_t(rows) * pitch; }
   int64_t weights() const { return int64_t(dense.kernel) * dense.kernel * inputs * outputs; }
   int64_t row_weights() const { return int64_t(dense.kernel) * inputs * outputs; }
-  // Prepared: the kernel, the kernel turned around and transposed, where pixels are stored in outputs and in inputs.
-  int64_t places() const { return 2 * weights(); }
+  // Prepared: the kernel, the kernel turned around and transposed, where pixels are stored in outputs and in inputs; of both
+  // kernels one row of taps after the other.
+  int64_t straight_row() const { return int64_t(dense.kernel) * inputs * row_size<A>(outputs); }
+  int64_t turned_row() const { return int64_t(dense.kernel) * outputs * row_size<A>(inputs); }
+  int64_t turned() const { return dense.kernel * straight_row(); }
+  int64_t places() const { return turned() + dense.kernel * turned_row(); }
   int64_t prepared() const {
     return places() + (2 * pixels * int64_t(sizeof(int32_t)) + int64_t(sizeof(A)) - 1) / int64_t(sizeof(A));
   }
@@ -57,8 +61,8 @@ void dense_prepare(const Dense& dense, const A* kernel, A* prepared) {
       for (int n = 0; n < plan.outputs; ++n) {
         const bool real = k < dense.inputs && n < dense.outputs;
         const A value = real ? kernel[(int64_t(tap) * dense.inputs + k) * dense.outputs + n] : A(0);
-        prepared[(int64_t(tap) * plan.inputs + k) * plan.outputs + n] = value;
-        prepared[plan.weights() + (int64_t(taps - 1 - tap) * plan.outputs + n) * plan.inputs + k] = value;
+        put_weight(prepared, plan.outputs, int64_t(tap) * plan.inputs + k, n, value);
+        put_weight(prepared + plan.turned(), plan.inputs, int64_t(taps - 1 - tap) * plan.outputs + n, k, value);
       }
   int32_t* places = reinterpret_cast<int32_t*>(prepared + plan.places());
   for (int pixel = 0; pixel < plan.pixels; ++pixel) {
@@ -122,7 +126,7 @@ void dense_forward(const Dense& dense, const A* prepared, const S* x, A* sum, A*
   Ahead ahead;
   for (int row = 0; row < dense.kernel; ++row)
     product(frame + int64_t(row) * plan.pitch * plan.inputs, plan.inputs, dense.kernel * plan.inputs,
-            prepared + row * plan.row_weights(), plan.outputs, made, places, plan.pixels, row > 0, ahead);
+            prepared + row * plan.straight_row(), plan.outputs, made, places, plan.pixels, row > 0, ahead);
   take_from_frame(plan, dense.outputs, plan.outputs,
                   [&]<class T>(int64_t to, int64_t from) { put(sum + to, get<T>(made + from)); });
 }
@@ -146,7 +150,7 @@ void dense_backward(const Dense& dense, const A* prepared, const S* x, const A* 
   if (dx == nullptr) return;
   for (int row = 0; row < dense.kernel; ++row)
     product(framed + int64_t(row) * plan.pitch * plan.outputs, plan.outputs, dense.kernel * plan.outputs,
-            prepared + plan.weights() + row * plan.row_weights(), plan.inputs, back, places, plan.pixels, row > 0, ahead);
+            prepared + plan.turned() + row * plan.turned_row(), plan.inputs, back, places, plan.pixels, row > 0, ahead);
   take_from_frame(plan, dense.inputs, plan.inputs,
                   [&]<class T>(int64_t to, int64_t from) { put(dx + to, get<T>(dx + to) + get<T>(back + from)); });
 }

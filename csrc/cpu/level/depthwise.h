@@ -18,13 +18,6 @@ struct Plane {
   const int32_t* columns;  // where tap column dx begins in a row
 };
 
-// Few products for each load: then vectors of half a cache line are faster, of which fewer lie across two lines.
-template <class A, int K>
-struct DepthwiseVector {
-  static constexpr int BYTES = K == 3 && VECTOR_BYTES > 32 ? 32 : sizeof(Vector<A>);
-  typedef A type __attribute__((vector_size(BYTES), may_alias));
-};
-
 // R rows of output, `step` pitches of input apart, of `lanes` numbers each.
 template <class V, class A, int K, int R, int step>
 inline void depthwise_rows(const Plane<A>& in, const A* expanded, int period, A* out, int64_t out_pitch, int lanes) {
@@ -72,7 +65,8 @@ template <class A, int K, int step>
 inline void depthwise_of(Plane<A> in, int64_t in_step, const A* expanded, int period, A* out, int64_t out_pitch,
                          int rows, int lanes) {
   constexpr int MOST = K == 7 ? 4 : 8;
-  using V = typename DepthwiseVector<A, K>::type;
+  // With 3 x 3 taps there are few products for each load.
+  typedef A V __attribute__((vector_size(K == 3 ? sizeof(ShortVector<A>) : sizeof(Vector<A>)), may_alias));
   while (rows > 0) {
     int done = 1;
     if (rows >= MOST) {

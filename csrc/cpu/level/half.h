@@ -59,7 +59,8 @@ struct HalfPlan {
   }
   static int64_t aligned(int64_t numbers) { return (numbers + LANES<A> - 1) / LANES<A> * LANES<A> + LANES<A>; }
   int64_t depthwise_size() const { return int64_t(taps) * (period + LANES<A>); }
-  int64_t pointwise_size() const { return int64_t(channels) * outputs; }
+  int64_t pointwise_size() const { return int64_t(channels) * row_size<A>(outputs); }
+  int64_t transposed_size() const { return int64_t(outputs) * row_size<A>(channels); }
   int64_t places_size() const { return (half.out_pixels() * 2 * sizeof(int32_t) + sizeof(A) - 1) / sizeof(A); }
 
   // The prepared weights: depthwise, the same turned by 180 degrees, pointwise, its transpose, where pixels are stored.
@@ -67,7 +68,7 @@ struct HalfPlan {
   int64_t turned() const { return depthwise_size(); }
   int64_t pointwise() const { return 2 * depthwise_size(); }
   int64_t transposed() const { return pointwise() + pointwise_size(); }
-  int64_t places() const { return transposed() + pointwise_size(); }
+  int64_t places() const { return transposed() + transposed_size(); }
   int64_t prepared() const { return places() + places_size(); }
   const int32_t* flat_places(const A* prepared) const {
     return reinterpret_cast<const int32_t*>(prepared + places());
@@ -89,8 +90,8 @@ void half_prepare(const Half& half, Pass pass, const A* depthwise, const A* poin
   for (int k = 0; k < plan.channels; ++k)
     for (int n = 0; n < plan.outputs; ++n) {
       const A weight = k < half.channels && n < half.outputs ? pointwise[k * half.outputs + n] : A(0);
-      if (back) prepared[plan.transposed() + n * plan.channels + k] = weight;
-      else prepared[plan.pointwise() + k * plan.outputs + n] = weight;
+      if (back) put_weight(prepared + plan.transposed(), plan.channels, n, k, weight);
+      else put_weight(prepared + plan.pointwise(), plan.outputs, k, n, weight);
     }
   // The gradient of a strided half is first stored in rows of its own.
   int32_t* flat = reinterpret_cast<int32_t*>(prepared + plan.places());

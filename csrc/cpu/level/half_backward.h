@@ -135,7 +135,7 @@ void half_backward(const Half& half, const A* prepared, const S* x, Load<A> load
 template <class A>
 int64_t half_gradients(const Half& half) {
   const HalfPlan<A> plan(half);
-  return int64_t(plan.taps) * plan.period + plan.pointwise_size();
+  return int64_t(plan.taps) * plan.period + int64_t(plan.channels) * plan.outputs;
 }
 
 template <class A>

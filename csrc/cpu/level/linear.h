@@ -25,8 +25,15 @@ struct LinearPlan {
   bool whole(int product) const { return products == 1 && filled[product] == linear.outputs; }
   int64_t weights() const { return int64_t(inputs) * (filled[0] + filled[1]); }
   int64_t weight(int product) const { return product ? int64_t(inputs) * filled[0] : 0; }
-  // Prepared: the weights of each product (forward), their transposes (backward), where pixels are stored in outputs and in inputs.
-  int64_t places() const { return 2 * weights(); }
+  // Prepared: the weights of each product (forward) or their transposes (backward), where pixels are stored in outputs and
+  // in inputs.
+  int64_t straight(int product) const { return product ? int64_t(inputs) * row_size<A>(filled[0]) : 0; }
+  int64_t transposed(int product) const { return product ? int64_t(filled[0]) * row_size<A>(inputs) : 0; }
+  int64_t places() const {
+    const int64_t forward = straight(1) + int64_t(inputs) * row_size<A>(filled[1]);
+    const int64_t backward = transposed(1) + int64_t(filled[1]) * row_size<A>(inputs);
+    return forward > backward ? forward : backward;
+  }
   int64_t prepared() const {
     return places() + (3 * linear.out_pixels() * int64_t(sizeof(int32_t)) + int64_t(sizeof(A)) - 1) / int64_t(sizeof(A));
   }
@@ -45,15 +52,13 @@ template <class A>
 void linear_prepare(const Linear& linear, Pass pass, const A* weight, A* prepared) {
   const LinearPlan<A> plan(linear);
   for (int product = 0; product < plan.products; ++product) {
-    A* straight = prepared + plan.weight(product);
-    A* transposed = prepared + plan.weights() + plan.weight(product);
     const int filled = plan.filled[product];
     for (int k = 0; k < plan.inputs; ++k)
       for (int n = 0; n < filled; ++n) {
         const bool real = k < linear.inputs && n < plan.columns[product];
         const A value = real ? weight[k * linear.outputs + plan.first(product) + n] : A(0);
-        if (pass == Pass::FORWARD) straight[k * filled + n] = value;
-        else transposed[n * plan.inputs + k] = value;
+        if (pass == Pass::FORWARD) put_weight(prepared + plan.straight(product), filled, k, n, value);
+        else put_weight(prepared + plan.transposed(product), plan.inputs, n, k, value);
       }
   }
   int32_t* places = reinterpret_cast<int32_t*>(prepared + plan.places());
@@ -125,7 +130,7 @@ void linear_forward(const Linear& linear, const A* prepared, const S* x, bool re
     const A* seen = linear_pixels(plan, number, x, relu, flat, picked);
     const int filled = plan.filled[number];
     const bool direct = plan.whole(number);
-    product(seen, plan.inputs, plan.inputs, prepared + plan.weight(number), filled, direct ? sum : part,
+    product(seen, plan.inputs, plan.inputs, prepared + plan.straight(number), filled, direct ? sum : part,
             places + number * pixels, pixels, direct && add, ahead);
     if (direct) continue;
     for (int pixel = 0; pixel < pixels; ++pixel)
@@ -163,7 +168,7 @@ void linear_backward(const Linear& linear, const A* prepared, const S* x, bool r
     }
     outer(seen, plan.inputs, plan.inputs, part_dz, filled, filled, pixels, gradients + plan.weight(number), ahead);
     if (dx == nullptr) continue;
-    product(part_dz, filled, filled, prepared + plan.weights() + plan.weight(number), plan.inputs, back,
+    product(part_dz, filled, filled, prepared + plan.transposed(number), plan.inputs, back,
             places + 2 * pixels, pixels, false, ahead);
     if (!linear.reduced && plan.inputs == linear.inputs) {
       each<A>(linear.pixels() * linear.inputs, 1, 0, [&]<class T>(int64_t i, int) {

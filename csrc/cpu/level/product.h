@@ -3,7 +3,7 @@
 // All counts of channels are multiples of four. A vector holds four output channels of PIXELS pixels; a tile of GROUPS
 // vectors of pixels by QUADS vectors of channels stays in registers while the depth is run through.
 #pragma once
-#include "vector.h"
+#include "elementwise.h"
 
 namespace enas::ENAS_LEVEL {
 
@@ -82,23 +82,24 @@ inline void product_columns(const A* in, int64_t in_pitch, int depth, const A* w
   }
 }
 
-// The same of whole vectors of outputs: each number of a pixel meets a row of weights, and a pixel is stored at once.
-template <class A, int pixels, int full>
+// The same of whole vectors V of outputs: each number of a pixel meets a row of weights, and a pixel is stored at once.
+template <class V, class A, int pixels, int full>
 inline void product_full_tile(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
                               const int32_t* places, bool add, Ahead& ahead) {
-  Vector<A> sums[pixels][full];
+  constexpr int LANES = sizeof(V) / sizeof(A);
+  V sums[pixels][full];
 #pragma GCC unroll 16
   for (int p = 0; p < pixels; ++p)
 #pragma GCC unroll 8
-    for (int v = 0; v < full; ++v) sums[p][v] = Vector<A>{};
+    for (int v = 0; v < full; ++v) sums[p][v] = V{};
   for (int k = 0; k < depth; ++k, weights += outputs) {
     ahead.touch();
-    Vector<A> row[full];
+    V row[full];
 #pragma GCC unroll 8
-    for (int v = 0; v < full; ++v) row[v] = load(weights + v * LANES<A>);
+    for (int v = 0; v < full; ++v) row[v] = get<V>(weights + v * LANES);
 #pragma GCC unroll 16
     for (int p = 0; p < pixels; ++p) {
-      const Vector<A> number = broadcast(in[p * in_pitch + k]);
+      const V number = in[p * in_pitch + k] - V{};
 #pragma GCC unroll 8
       for (int v = 0; v < full; ++v) sums[p][v] += number * row[v];
     }
@@ -107,19 +108,18 @@ inline void product_full_tile(const A* in, int64_t in_pitch, int depth, const A*
   for (int p = 0; p < pixels; ++p) {
     A* to = out + places[p];
 #pragma GCC unroll 8
-    for (int v = 0; v < full; ++v)
-      store(to + v * LANES<A>, add ? load(to + v * LANES<A>) + sums[p][v] : sums[p][v]);
+    for (int v = 0; v < full; ++v) put(to + v * LANES, add ? get<V>(to + v * LANES) + sums[p][v] : sums[p][v]);
   }
 }
 
-template <class A, int full>
+template <class V, class A, int full>
 inline void product_full(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
                          const int32_t* places, int pixels, bool add, Ahead& ahead) {
   constexpr int MOST = full <= (VECTOR_BYTES == 64 ? 3 : 1) ? 8 : 4;  // pixels whose sums fit the registers
   int pixel = 0;
   const auto tile = [&]<int count>() {
-    product_full_tile<A, count, full>(in + pixel * in_pitch, in_pitch, depth, weights, outputs, out, places + pixel,
-                                      add, ahead);
+    product_full_tile<V, A, count, full>(in + pixel * in_pitch, in_pitch, depth, weights, outputs, out, places + pixel,
+                                         add, ahead);
     pixel += count;
   };
   while (pixel + MOST <= pixels) tile.template operator()<MOST>();
@@ -128,16 +128,17 @@ inline void product_full(const A* in, int64_t in_pitch, int depth, const A* weig
   if (pixel < pixels) tile.template operator()<1>();
 }
 
-// f.operator()<vectors>(begin) for stretches of `numbers`, which are whole vectors, of as many vectors as is good at once.
-template <class A, class F>
+// f.operator()<vectors>(begin) for stretches of `numbers`, which are whole vectors V, of as many vectors as is good at
+// once.
+template <class V, class A, class F>
 inline void each_full(int numbers, F f) {
-  constexpr int MOST = VECTOR_BYTES == 64 ? 5 : 3;
+  constexpr int MOST = VECTOR_BYTES == 64 ? 5 : 3, LANES = sizeof(V) / sizeof(A);
   int begin = 0;
   while (begin < numbers) {
-    const int left = (numbers - begin) / LANES<A>;
+    const int left = (numbers - begin) / LANES;
     const auto next = [&]<int vectors>() {
       f.template operator()<vectors>(begin);
-      begin += vectors * LANES<A>;
+      begin += vectors * LANES;
     };
     if (left >= MOST) next.template operator()<MOST>();
     else if (left == 4) next.template operator()<MOST < 4 ? MOST : 4>();
@@ -147,14 +148,111 @@ inline void each_full(int numbers, F f) {
   }
 }
 
-// out[places[p] + n] (+)= sum over k of in[p * in_pitch + k] * weights[k * outputs + n].
+// Two pixels of 20 outputs fill five short vectors, the third of which is shared by both.
+template <class A>
+struct Pair {
+  using V = ShortVector<A>;
+  static constexpr int OUTPUTS = 20, LANES = sizeof(V) / sizeof(A), VECTORS = 5, MIDDLE = 2;
+  static constexpr bool EXISTS = VECTOR_BYTES == 64 && sizeof(A) == 4;
+
+  // What the five vectors are multiplied with.
+  template <int v>
+  static inline V number(V first, V second) {
+    if constexpr (v < MIDDLE) return first;
+    else if constexpr (v > MIDDLE) return second;
+    else return typename VectorOf<A>::ShortMask{-1, -1, -1, -1, 0, 0, 0, 0} ? first : second;
+  }
+  // sums[v] += the row of a pair times both numbers.
+  static inline void add(V (&sums)[VECTORS], const V (&row)[VECTORS], A first, A second) {
+    const V one = first - V{}, two = second - V{};
+    sums[0] += number<0>(one, two) * row[0];
+    sums[1] += number<1>(one, two) * row[1];
+    sums[2] += number<2>(one, two) * row[2];
+    sums[3] += number<3>(one, two) * row[3];
+    sums[4] += number<4>(one, two) * row[4];
+  }
+};
+
+// Numbers in a row of prepared weights: it is written twice where pixels are multiplied in pairs.
+template <class A>
+inline int row_size(int outputs) {
+  return Pair<A>::EXISTS && outputs == Pair<A>::OUTPUTS ? 2 * outputs : outputs;
+}
+template <class A>
+inline void put_weight(A* weights, int outputs, int64_t k, int n, A value) {
+  const int size = row_size<A>(outputs);
+  for (int at = n; at < size; at += outputs) weights[k * size + at] = value;
+}
+
+// `pixels` is 2 * pairs, or one fewer.
+template <class A, int pairs>
+inline void product_pairs_tile(const A* in, int64_t in_pitch, int depth, const A* weights, A* out,
+                               const int32_t* places, int pixels, bool add, Ahead& ahead) {
+  using P = Pair<A>;
+  using V = typename P::V;
+  const A* from[2 * pairs];
+#pragma GCC unroll 16
+  for (int p = 0; p < 2 * pairs; ++p) from[p] = in + (p < pixels ? p : p - 1) * in_pitch;
+  V sums[pairs][P::VECTORS];
+#pragma GCC unroll 8
+  for (int g = 0; g < pairs; ++g)
+#pragma GCC unroll 8
+    for (int v = 0; v < P::VECTORS; ++v) sums[g][v] = V{};
+  for (int k = 0; k < depth; ++k, weights += 2 * P::OUTPUTS) {
+    ahead.touch();
+    V row[P::VECTORS];
+#pragma GCC unroll 8
+    for (int v = 0; v < P::VECTORS; ++v) row[v] = get<V>(weights + v * P::LANES);
+#pragma GCC unroll 8
+    for (int g = 0; g < pairs; ++g) P::add(sums[g], row, from[2 * g][k], from[2 * g + 1][k]);
+  }
+#pragma GCC unroll 8
+  for (int g = 0; g < pairs; ++g) {
+    A* to = out + places[2 * g];
+    if (!add && 2 * g + 1 < pixels && places[2 * g + 1] == places[2 * g] + P::OUTPUTS) {
+#pragma GCC unroll 8
+      for (int v = 0; v < P::VECTORS; ++v) put(to + v * P::LANES, sums[g][v]);
+      continue;
+    }
+    A both[2 * P::OUTPUTS];
+#pragma GCC unroll 8
+    for (int v = 0; v < P::VECTORS; ++v) put(both + v * P::LANES, V(sums[g][v]));
+    for (int p = 0; p < 2 && 2 * g + p < pixels; ++p)
+      for (int n = 0; n < P::OUTPUTS; ++n) {
+        A& there = out[places[2 * g + p] + n];
+        there = add ? there + both[p * P::OUTPUTS + n] : both[p * P::OUTPUTS + n];
+      }
+  }
+}
+
+template <class A>
+inline void product_pairs(const A* in, int64_t in_pitch, int depth, const A* weights, A* out, const int32_t* places,
+                          int pixels, bool add, Ahead& ahead) {
+  constexpr int MOST = 4;
+  int pixel = 0;
+  const auto tile = [&]<int pairs>(int count) {
+    product_pairs_tile<A, pairs>(in + pixel * in_pitch, in_pitch, depth, weights, out, places + pixel, count, add, ahead);
+    pixel += count;
+  };
+  while (pixel + 2 * MOST <= pixels) tile.template operator()<MOST>(2 * MOST);
+  while (pixel < pixels) tile.template operator()<1>(pixel + 1 < pixels ? 2 : 1);
+}
+
+// out[places[p] + n] (+)= sum over k of in[p * in_pitch + k] * the k-th row of weights, each of row_size<A>(outputs).
 template <class A>
 inline void product(const A* in, int64_t in_pitch, int depth, const A* weights, int outputs, A* out,
                     const int32_t* places, int pixels, bool add, Ahead& ahead) {
-  if (outputs % LANES<A> == 0)
-    return each_full<A>(outputs, [&]<int vectors>(int n) {
-      product_full<A, vectors>(in, in_pitch, depth, weights + n, outputs, out + n, places, pixels, add, ahead);
+  const auto full = [&]<class V>() {
+    each_full<V, A>(outputs, [&]<int vectors>(int n) {
+      product_full<V, A, vectors>(in, in_pitch, depth, weights + n, outputs, out + n, places, pixels, add, ahead);
     });
+  };
+  if (outputs % LANES<A> == 0) return full.template operator()<Vector<A>>();
+  if constexpr (sizeof(ShortVector<A>) < sizeof(Vector<A>))
+    if (outputs % (LANES<A> / 2) == 0) return full.template operator()<ShortVector<A>>();
+  if constexpr (Pair<A>::EXISTS)
+    if (outputs == Pair<A>::OUTPUTS)
+      return product_pairs(in, in_pitch, depth, weights, out, places, pixels, add, ahead);
   const bool few = pixels < GROUPS * PIXELS<A>;
   for (int n = 0; n < outputs;) {
     const int quads = (outputs - n) / 4;
@@ -214,72 +312,100 @@ inline void outer_tile(const A* left, int64_t left_pitch, const A* right, int64_
     for (int q = 0; q < quads; ++q) add_pixels(sums + k * outputs + 4 * q, totals[k][q]);
 }
 
-// The same where a pixel of `right` fills `full` vectors and has `part` numbers more: no pixel has to be gathered, and
-// few pixels do not leave most of the time to the sums over lanes.
-template <class A, int depths, int full, int part>
+// The same where a pixel of `right` fills `full` vectors V: no pixel has to be gathered, and few pixels do not leave most
+// of the time to the sums over lanes.
+template <class V, class A, int depths, int full>
 inline void outer_full_tile(const A* left, int64_t left_pitch, const A* right, int64_t right_pitch, int pixels, A* sums,
                             int outputs, Ahead& ahead) {
-  typedef A Part __attribute__((vector_size((part ? part : 4) * sizeof(A)), may_alias));
-  Vector<A> totals[depths][full];
-  Part parts[depths];
+  constexpr int LANES = sizeof(V) / sizeof(A);
+  V totals[depths][full];
 #pragma GCC unroll 16
-  for (int k = 0; k < depths; ++k) {
+  for (int k = 0; k < depths; ++k)
 #pragma GCC unroll 8
-    for (int v = 0; v < full; ++v) totals[k][v] = load(sums + k * outputs + v * LANES<A>);
-    parts[k] = Part{};
-    if constexpr (part) memcpy(&parts[k], sums + k * outputs + full * LANES<A>, sizeof parts[k]);
-  }
+    for (int v = 0; v < full; ++v) totals[k][v] = get<V>(sums + k * outputs + v * LANES);
   for (int pixel = 0; pixel < pixels; ++pixel) {
     ahead.touch();
-    Vector<A> row[full];
-    Part last{};
+    V row[full];
 #pragma GCC unroll 8
-    for (int v = 0; v < full; ++v) row[v] = load(right + pixel * right_pitch + v * LANES<A>);
-    if constexpr (part) memcpy(&last, right + pixel * right_pitch + full * LANES<A>, sizeof last);
+    for (int v = 0; v < full; ++v) row[v] = get<V>(right + pixel * right_pitch + v * LANES);
 #pragma GCC unroll 16
     for (int k = 0; k < depths; ++k) {
-      const A number = left[pixel * left_pitch + k];
+      const V number = left[pixel * left_pitch + k] - V{};
 #pragma GCC unroll 8
-      for (int v = 0; v < full; ++v) totals[k][v] += broadcast(number) * row[v];
-      if constexpr (part) parts[k] += number * last;
+      for (int v = 0; v < full; ++v) totals[k][v] += number * row[v];
     }
   }
 #pragma GCC unroll 16
-  for (int k = 0; k < depths; ++k) {
+  for (int k = 0; k < depths; ++k)
 #pragma GCC unroll 8
-    for (int v = 0; v < full; ++v) store(sums + k * outputs + v * LANES<A>, totals[k][v]);
-    if constexpr (part) memcpy(sums + k * outputs + full * LANES<A>, &parts[k], sizeof parts[k]);
-  }
+    for (int v = 0; v < full; ++v) put(sums + k * outputs + v * LANES, totals[k][v]);
 }
 
 // `full` whole vectors of outputs: as many depths at once as the registers hold, but no more than hide a sum's latency.
-template <class A, int full, int part = 0>
+template <class V, class A, int full>
 inline void outer_full(const A* left, int64_t left_pitch, int depth, const A* right, int64_t right_pitch, int outputs,
                        int pixels, A* sums, Ahead& ahead) {
   constexpr int MOST = VECTOR_BYTES == 64 ? (full == 1 ? 16 : full <= 3 ? 8 : 4) : full == 1 ? 8 : 4;
   int k = 0;
   for (; k + MOST <= depth; k += MOST)
-    outer_full_tile<A, MOST, full, part>(left + k, left_pitch, right, right_pitch, pixels, sums + k * outputs, outputs,
-                                         ahead);
+    outer_full_tile<V, A, MOST, full>(left + k, left_pitch, right, right_pitch, pixels, sums + k * outputs, outputs, ahead);
   for (; k < depth; k += 4)
-    outer_full_tile<A, 4, full, part>(left + k, left_pitch, right, right_pitch, pixels, sums + k * outputs, outputs,
-                                      ahead);
+    outer_full_tile<V, A, 4, full>(left + k, left_pitch, right, right_pitch, pixels, sums + k * outputs, outputs, ahead);
+}
+
+// The same of pixels in pairs, which follow one another without gaps.
+template <class A>
+inline void outer_pairs(const A* left, int64_t left_pitch, int depth, const A* right, int pixels, A* sums,
+                        Ahead& ahead) {
+  using P = Pair<A>;
+  using V = typename P::V;
+  constexpr int DEPTHS = 4, SIZE = 2 * P::OUTPUTS;
+  A last[SIZE] = {};  // an odd pixel, and zeros
+  if (pixels % 2) memcpy(last, right + (pixels - 1) * P::OUTPUTS, P::OUTPUTS * sizeof(A));
+  for (int first = 0; first < depth; first += DEPTHS) {
+    V totals[DEPTHS][P::VECTORS];
+#pragma GCC unroll 8
+    for (int k = 0; k < DEPTHS; ++k)
+#pragma GCC unroll 8
+      for (int v = 0; v < P::VECTORS; ++v) totals[k][v] = V{};
+    const auto add = [&](const A* one, const A* two, const A* from) __attribute__((always_inline)) {
+      V row[P::VECTORS];
+#pragma GCC unroll 8
+      for (int v = 0; v < P::VECTORS; ++v) row[v] = get<V>(from + v * P::LANES);
+#pragma GCC unroll 8
+      for (int k = 0; k < DEPTHS; ++k) P::add(totals[k], row, one[k], two[k]);
+    };
+    const A* from = left + first;
+    for (int pixel = 0; pixel + 2 <= pixels; pixel += 2) {
+      ahead.touch();
+      add(from + pixel * left_pitch, from + (pixel + 1) * left_pitch, right + pixel * P::OUTPUTS);
+    }
+    if (pixels % 2) add(from + (pixels - 1) * left_pitch, from + (pixels - 1) * left_pitch, last);
+#pragma GCC unroll 8
+    for (int k = 0; k < DEPTHS; ++k) {
+      A both[SIZE];
+#pragma GCC unroll 8
+      for (int v = 0; v < P::VECTORS; ++v) put(both + v * P::LANES, V(totals[k][v]));
+      for (int n = 0; n < P::OUTPUTS; ++n) sums[(first + k) * P::OUTPUTS + n] += both[n] + both[P::OUTPUTS + n];
+    }
+  }
 }
 
 // sums[k * outputs + n] += sum over pixels of left[p * left_pitch + k] * right[p * right_pitch + n].
 template <class A>
 inline void outer(const A* left, int64_t left_pitch, int depth, const A* right, int64_t right_pitch, int outputs,
                   int pixels, A* sums, Ahead& ahead) {
-  const auto full = [&]<int vectors, int part>(int n) {
-    outer_full<A, vectors, part>(left, left_pitch, depth, right + n, right_pitch, outputs, pixels, sums + n, ahead);
+  const auto full = [&]<class V>() {
+    each_full<V, A>(outputs, [&]<int vectors>(int n) {
+      outer_full<V, A, vectors>(left, left_pitch, depth, right + n, right_pitch, outputs, pixels, sums + n, ahead);
+    });
   };
-  const auto whole = [&]<int vectors>(int n) { full.template operator()<vectors, 0>(n); };
-  if (outputs % LANES<A> == 0) return each_full<A>(outputs, whole);
-  if constexpr (LANES<A> == 16)
-    if (outputs % 80 == 40) {
-      each_full<A>(outputs - 40, whole);
-      return full.template operator()<2, 8>(outputs - 40);
-    }
+  if (outputs % LANES<A> == 0) return full.template operator()<Vector<A>>();
+  if constexpr (sizeof(ShortVector<A>) < sizeof(Vector<A>))
+    if (outputs % (LANES<A> / 2) == 0) return full.template operator()<ShortVector<A>>();
+  if constexpr (Pair<A>::EXISTS)
+    if (outputs == Pair<A>::OUTPUTS && right_pitch == outputs)
+      return outer_pairs(left, left_pitch, depth, right, pixels, sums, ahead);
   for (int n = 0; n < outputs; n += 4 * QUADS) {
     const int quads = (outputs - n) / 4;
     for (int k = 0; k < depth; k += 4) {

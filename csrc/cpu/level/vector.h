@@ -32,6 +32,7 @@ struct VectorOf<float> {
   typedef float Aligned __attribute__((vector_size(LANES * 4), may_alias));
   typedef float Loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
   typedef int32_t Mask __attribute__((vector_size(LANES * 4)));
+  typedef int32_t ShortMask __attribute__((vector_size(32)));
 };
 template <>
 struct VectorOf<double> {
@@ -43,6 +44,14 @@ struct VectorOf<double> {
 
 template <class A>
 using Vector = typename VectorOf<A>::Aligned;
+// No longer than half a cache line. Where numbers do not fill whole vectors these may, fewer of their loads lie across two
+// lines, and what is shuffled between their products costs less of the time of those.
+template <class A>
+struct ShortVectorOf {
+  typedef A Type __attribute__((vector_size(VECTOR_BYTES > 32 ? 32 : sizeof(Vector<A>)), may_alias));
+};
+template <class A>
+using ShortVector = typename ShortVectorOf<A>::Type;
 template <class A>
 constexpr int LANES = VectorOf<A>::LANES;
 template <class A>
@@ -58,7 +67,7 @@ inline void store(A* to, Vector<A> vector) {
 }
 template <class A>
 inline Vector<A> broadcast(A number) {
-  return Vector<A>{} + number;
+  return number - Vector<A>{};  // plus zero would be computed, since that makes another number of -0
 }
 
 // Memory that will be asked for soon, called up a line at a time by the loops that compute: they leave the memory idle,

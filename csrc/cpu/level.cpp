@@ -1,4 +1,6 @@
 // Which instruction set this processor runs.
+#include <type_traits>
+
 #include "level.h"
 
 namespace enas {
@@ -25,6 +27,7 @@ ENAS_LEVELS(ENAS_DECLARE)
 template <class S>
 const Level<S>& level() {
 #if defined(__x86_64__)
+  if constexpr (std::is_same_v<S, double>) return level0::table<S>();  // the others have none
   static const int best = __builtin_cpu_supports("x86-64-v4") ? 2 : __builtin_cpu_supports("x86-64-v3") ? 1 : 0;
   if (best == 2) return level2::table<S>();
   if (best == 1) return level1::table<S>();

@@ -33,7 +33,9 @@ const Level<S>& table();
     return entries;                                                                                                  \
   }
 ENAS_TABLE(float, float)
-ENAS_TABLE(double, double)
 ENAS_TABLE(BFloat16, float)
+#if !defined(__AVX2__)
+ENAS_TABLE(double, double)  // checks gradients, and is not in a hurry: one instruction set has it
+#endif
 
 }  // namespace enas::ENAS_LEVEL

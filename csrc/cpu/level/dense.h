@@ -56,14 +56,13 @@ template <class A>
 void dense_prepare(const Dense& dense, const A* kernel, A* prepared) {
   const DensePlan<A> plan(dense);
   const int taps = dense.kernel * dense.kernel;
-  for (int tap = 0; tap < taps; ++tap)
-    for (int k = 0; k < plan.inputs; ++k)
-      for (int n = 0; n < plan.outputs; ++n) {
-        const bool real = k < dense.inputs && n < dense.outputs;
-        const A value = real ? kernel[(int64_t(tap) * dense.inputs + k) * dense.outputs + n] : A(0);
-        put_weight(prepared, plan.outputs, int64_t(tap) * plan.inputs + k, n, value);
-        put_weight(prepared + plan.turned(), plan.inputs, int64_t(taps - 1 - tap) * plan.outputs + n, k, value);
-      }
+  for (int tap = 0; tap < taps; ++tap) {
+    const A* own = kernel + int64_t(tap) * dense.inputs * dense.outputs;
+    put_rows(own, dense.outputs, dense.inputs, dense.outputs, plan.inputs, plan.outputs,
+             prepared + tap * (plan.straight_row() / dense.kernel));
+    put_columns(own, dense.outputs, dense.outputs, dense.inputs, plan.outputs, plan.inputs,
+                prepared + plan.turned() + (taps - 1 - tap) * (plan.turned_row() / dense.kernel));
+  }
   int32_t* places = reinterpret_cast<int32_t*>(prepared + plan.places());
   for (int pixel = 0; pixel < plan.pixels; ++pixel) {
     places[pixel] = pixel * plan.outputs;

@@ -87,12 +87,12 @@ void half_prepare(const Half& half, Pass pass, const A* depthwise, const A* poin
       if (back) prepared[plan.turned() + (plan.taps - 1 - tap) * plan.period + lane] = weight;
       if (++channel == plan.channels) channel = 0;
     }
-  for (int k = 0; k < plan.channels; ++k)
-    for (int n = 0; n < plan.outputs; ++n) {
-      const A weight = k < half.channels && n < half.outputs ? pointwise[k * half.outputs + n] : A(0);
-      if (back) put_weight(prepared + plan.transposed(), plan.channels, n, k, weight);
-      else put_weight(prepared + plan.pointwise(), plan.outputs, k, n, weight);
-    }
+  if (back)
+    put_columns(pointwise, half.outputs, half.outputs, half.channels, plan.outputs, plan.channels,
+                prepared + plan.transposed());
+  else
+    put_rows(pointwise, half.outputs, half.channels, half.outputs, plan.channels, plan.outputs,
+             prepared + plan.pointwise());
   // The gradient of a strided half is first stored in rows of its own.
   int32_t* flat = reinterpret_cast<int32_t*>(prepared + plan.places());
   int32_t* plane = flat + half.out_pixels();

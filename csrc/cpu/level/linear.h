@@ -52,14 +52,12 @@ template <class A>
 void linear_prepare(const Linear& linear, Pass pass, const A* weight, A* prepared) {
   const LinearPlan<A> plan(linear);
   for (int product = 0; product < plan.products; ++product) {
-    const int filled = plan.filled[product];
-    for (int k = 0; k < plan.inputs; ++k)
-      for (int n = 0; n < filled; ++n) {
-        const bool real = k < linear.inputs && n < plan.columns[product];
-        const A value = real ? weight[k * linear.outputs + plan.first(product) + n] : A(0);
-        if (pass == Pass::FORWARD) put_weight(prepared + plan.straight(product), filled, k, n, value);
-        else put_weight(prepared + plan.transposed(product), plan.inputs, n, k, value);
-      }
+    const A* own = weight + plan.first(product);
+    const int columns = plan.columns[product], filled = plan.filled[product];
+    if (pass == Pass::FORWARD)
+      put_rows(own, linear.outputs, linear.inputs, columns, plan.inputs, filled, prepared + plan.straight(product));
+    else
+      put_columns(own, linear.outputs, columns, linear.inputs, filled, plan.inputs, prepared + plan.transposed(product));
   }
   int32_t* places = reinterpret_cast<int32_t*>(prepared + plan.places());
   for (int64_t pixel = 0; pixel < linear.out_pixels(); ++pixel) {

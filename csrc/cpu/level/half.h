@@ -6,6 +6,7 @@
 #include "depthwise.h"
 #include "elementwise.h"
 #include "product.h"
+#include "weights.h"
 
 namespace enas::ENAS_LEVEL {
 

@@ -1,6 +1,7 @@
 // The backward pass of a half: the gradients of its input, of its depthwise and of its pointwise weights.
 #pragma once
 #include "half.h"
+#include "outer.h"
 
 namespace enas::ENAS_LEVEL {
 

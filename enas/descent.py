@@ -113,4 +113,5 @@ class Descent:
         return {"momenta": self._momenta}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state; its tensors are copied to where the old ones lie, which captured steps read."""
         self._momenta.copy_(state["momenta"])

@@ -178,4 +178,3 @@ class WeightTraining(Weights):
         self.step_count = state["step_count"]
         self._sums.copy_(state["sums"])
         self._summed = state["summed"]
-        self._captured.forget()  # the optimiser has other tensors now

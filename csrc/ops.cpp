@@ -77,6 +77,13 @@ STABLE_TORCH_LIBRARY(enas, m) {
       "augment(Tensor images, Tensor indices, Tensor? shifts, Tensor? flips, Tensor? corners, int cutout, Tensor mean,"
       " Tensor std, ScalarType dtype) -> Tensor");
 
+  // A step of gradient descent, in place; see enas/kernels/descent.py. weights, all float32 or all float64, of any
+  // shapes; momenta [N], one for each number of them in their order; gradients of their shapes, None for zero; a decay
+  // for each; rate [] of their type. -> the norm [] of all gradients, before they are clipped.
+  m.def(
+      "descend(Tensor(a!)[] weights, Tensor(b!) momenta, Tensor?[] gradients, float[] decays, Tensor rate,"
+      " float momentum, bool nesterov, float? clip) -> Tensor");
+
   // A recurrent policy: rows of decisions, sampled or given; see enas/kernels/recurrent.py. Weights, all float32 or all
   // float64, of H hidden units and V words: recurrent [2H, 4H], key and query [H, H], value [H, 1], inputs [1 + V, H],
   // softmax [V, H], bias [V]. The program: numbers float64 [D, 3 + A], steps int32 [S, 7], decisions int32 [D, 4 + A],

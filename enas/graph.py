@@ -81,11 +81,6 @@ class Captured(Generic[Result]):
             self._recordings[key] = self._record(self._function, inputs, self._generators)
         return self._recordings[key].replay(inputs)
 
-    def forget(self) -> None:
-        """Capture anew: for when tensors that the function uses were replaced, as those of a loaded optimiser are."""
-        self._calls.clear()
-        self._recordings.clear()
-
 
 class CudaRecording(Generic[Result]):
     """A call as a CUDA graph; its random draws go on from where the generators stand at each replay."""

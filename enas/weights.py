@@ -126,8 +126,7 @@ class WeightTraining(Weights):
         device = randomness.device
         self._sums = torch.zeros(len(self.METRICS), dtype=torch.float64, device=device)
         self._summed = 0
-        # CUDA's optimiser wants its rate in float32, the CPU's takes any.
-        self._rate = torch.zeros((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
+        self._rate = next(supernet.parameters()).new_zeros(())
         self._captured = Captured(self._train, [self._augment], wanted(graph, device, supernet.space.static))
         self.phases = Phases(device)
 
@@ -179,4 +178,3 @@ class WeightTraining(Weights):
         self.step_count = state["step_count"]
         self._sums.copy_(state["sums"])
         self._summed = state["summed"]
-        self._captured.forget()  # the optimiser has other tensors now

@@ -102,6 +102,31 @@ def test_a_loaded_descent_goes_on_as_the_saved_one() -> None:
         assert torch.equal(one, other)
 
 
+def test_a_loaded_state_is_where_captured_steps_read_the_old_one() -> None:
+    parameters = weights()
+    descent = Descent(parameters.items())
+    descent.step(loss_of(parameters), 0.1)
+    before = {name: value.clone() for name, value in descent.state_dict().items()}
+    places = {name: value.data_ptr() for name, value in descent.state_dict().items()}
+    descent.step(loss_of(parameters), 0.1)
+    descent.load_state_dict(before)
+    for name, value in descent.state_dict().items():
+        assert torch.equal(value, before[name])
+        assert value.data_ptr() == places[name]
+
+
+def test_a_gradient_stays_as_it_was_and_may_be_absent() -> None:
+    parameters = weights()
+    descent = Descent(parameters.items(), clip=0.5)
+    descent.differentiate(loss_of(parameters))
+    assert parameters["cell.unused"].grad is None
+    gradient = parameters["cell.weight"].grad
+    assert gradient is not None
+    before = gradient.clone()
+    descent.move(loss_of(parameters), 0.1)
+    assert torch.equal(gradient, before)
+
+
 def test_the_caller_is_told_in_one_sentence() -> None:
     parameters = weights()
     descent = Descent(parameters.items())

@@ -1,4 +1,4 @@
-"""Captured functions: the same numbers as plain ones, whatever is copied, kept and captured anew."""
+"""Captured functions: the same numbers as plain ones, whatever is copied and kept."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -75,18 +75,6 @@ def test_shapes_beyond_the_most_stay_plain() -> None:
         for _ in range(WARM_UP + 2):
             assert call(torch.zeros(size)).shape == (size,)
     assert Tape.made == MOST
-
-
-def test_what_was_forgotten_is_captured_anew() -> None:
-    call = captured(Sums(torch.zeros(())))
-    for _ in range(WARM_UP + 1):
-        call(torch.ones(2))
-    call.forget()
-    for _ in range(WARM_UP):
-        call(torch.ones(2))
-    assert Tape.made == 1
-    call(torch.ones(2))
-    assert Tape.made == 2
 
 
 def test_plain_unless_asked_for() -> None:

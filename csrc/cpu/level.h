@@ -4,6 +4,7 @@
 // S is the type of storage (float, double, BFloat16), A that of arithmetic (float, or double for double). Images are
 // [pixels][channels] without gaps. `scratch` is `*_scratch(...)` numbers, private to the calling thread.
 #pragma once
+#include "../descent.h"
 #include "../policy.h"
 #include "../storage.h"
 
@@ -118,6 +119,9 @@ struct Level {
   void (*policy_forward)(const policy::Policy<A>&, const policy::Rows<A>&, int64_t count);
   void (*policy_backward)(const policy::Policy<A>&, const policy::Rows<A>&, int64_t count);
   void (*policy_sums)(const policy::Sums<A>&, int line);
+  // The sum of the squares of some numbers; a step of gradient descent of one tensor, whose gradient is zero where null.
+  double (*sum_squares)(int64_t size, const A* numbers);
+  void (*descend)(int64_t size, const DescentRule<A>&, A decay, const A* gradient, A* weight, A* momentum);
   int64_t (*channel_scratch)(int channels);  // for finish, norm_gradient, norm_sums, add_affine
 };
 

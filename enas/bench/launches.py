@@ -25,10 +25,14 @@ NATIVE: Mapping[str, int] = {
     "cell_backward, stride 2": 39,
     "convolution_norm": 3,
     "convolution_norm_backward": 6,
+    "descend": 2,
     "pointwise_norm": 3,
     "pointwise_norm_backward": 7,
 }
-"""Launches of one call of an operation of csrc/cuda with five nodes, whatever the child and the images."""
+"""Launches of one call of an operation of csrc/cuda with five nodes, whatever the child and the images; those of a step
+of gradient descent for each `TABLE` weights."""
+TABLE = 124
+"""Weights of one launch: csrc/cuda/descent.cu, Table<float>::MOST."""
 SEVERAL: Mapping[str, int] = {"select_backward": 2, "slice_backward": 2, "convolution_backward": 2}
 """Zeros and a copy; the gradients of input and weights."""
 NOTHING = ("empty", "new_empty", "_local_scalar_dense", "_record_function", "cell_slots")
@@ -109,6 +113,9 @@ def _launches(function: Any, arguments: Sequence[Any]) -> int:
         return 0
     if function.namespace == "enas":
         strided = f"{name}, stride 2"
+        if name == "descend":
+            weights = sum(1 for weight in arguments[0] if weight.numel())
+            return NATIVE[name] * -(-weights // TABLE)
         return NATIVE.get(strided if strided in NATIVE and _stride(function, arguments) > 1 else name, 1)
     lists: list[Sequence[Tensor]] = [
         argument for argument in arguments if isinstance(argument, list | tuple) and _of_tensors(argument)

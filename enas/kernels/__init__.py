@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from enas.kernels import augmentation, mixed, native, recurrent, reference
+from enas.kernels import augmentation, descent, mixed, native, recurrent, reference
 from enas.kernels.augmentation import Changes, normalise
 from enas.kernels.choice import in_use, reference_only, select
 from enas.kernels.interface import (
@@ -52,6 +52,7 @@ __all__ = [
     "augment",
     "cell",
     "convolution_norm",
+    "descend",
     "in_use",
     "mixed_cell",
     "normalise",
@@ -170,6 +171,21 @@ def policy(
     asked = noise is not None and active is not None
     compute = native.policy if _native(choices) and not asked else recurrent.policy
     return compute(weights, program, tables, choices, noise, active)
+
+
+def descend(
+    weights: Sequence[Tensor],
+    momenta: Tensor,
+    gradients: Sequence[Tensor | None],
+    decays: Sequence[float],
+    rate: Tensor,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    clip: float | None = None,
+) -> Tensor:
+    """Move weights by a step of gradient descent; see `descent.descend`."""
+    compute = native.descend if _native(momenta) else descent.descend
+    return compute(weights, momenta, gradients, decays, rate, momentum, nesterov, clip)
 
 
 def _native(x: Tensor) -> bool:

@@ -19,7 +19,7 @@ from enas.kernels.recurrent import PolicyWeights, Program, Tables
 LIBRARY = Path(__file__).with_name("native_library.so")
 """Where `setup.py` puts the library."""
 
-FORWARD_ONLY = ("augment", "null")
+FORWARD_ONLY = ("augment", "descend", "null")
 OPERATIONS = ("cell", "convolution_norm", "mixed_cell", "pointwise_norm", "policy", "sepconv_half", "separable")
 """What a device needs kernels for; those of the second row have a `_backward` too."""
 
@@ -221,6 +221,30 @@ def policy(
         _differentiable(*tensors),
     )
     return scores, chosen
+
+
+@torch.no_grad()
+def descend(
+    weights: Sequence[Tensor],
+    momenta: Tensor,
+    gradients: Sequence[Tensor | None],
+    decays: Sequence[float],
+    rate: Tensor,
+    momentum: float,
+    nesterov: bool,
+    clip: float | None,
+) -> Tensor:
+    """See `descent.descend`."""
+    moved = [weight.contiguous() for weight in weights]
+    dense = [_contiguous(gradient) for gradient in gradients]
+    norm: Tensor = torch.ops.enas.descend(
+        moved, momenta, dense, decays, rate.to(momenta.dtype), momentum, nesterov, clip
+    )
+    torch.autograd.graph.increment_version([*weights, momenta])  # the schema alone does not tell autograd
+    for weight, own in zip(weights, moved, strict=True):
+        if own is not weight:  # it lies otherwise in memory
+            weight.copy_(own)
+    return norm
 
 
 def _pointwise(

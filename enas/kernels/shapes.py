@@ -19,6 +19,7 @@ def register() -> None:
     functions: dict[str, Callable[..., Any]] = {
         "null": _null,
         "augment": _augment,
+        "descend": _descend,
         "cell": _cell,
         "cell_slots": _cell_slots,
         "cell_backward": _cell_backward,
@@ -76,6 +77,10 @@ def _augment(
     dtype: torch.dtype,
 ) -> Tensor:
     return images.new_empty(indices.shape[0], *images.shape[1:], dtype=dtype)
+
+
+def _descend(weights: Sequence[Tensor], momenta: Tensor, *_: Any) -> Tensor:
+    return momenta.new_empty(())
 
 
 def full_slots(routes: Tensor) -> int:

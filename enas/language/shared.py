@@ -117,7 +117,6 @@ class LanguageTraining(WeightTraining):
         """Go back where the weights were lost. Raises UserError where that happens too often."""
         if self._recovery.check(epoch, self.step_count, self.step_count % self._steps == 0):
             self._state.zero_()
-            self._captured.forget()  # the optimiser has other tensors now
 
     def metrics(self) -> dict[str, float]:
         """Means since the last call, by tag, and the perplexity of the mean loss."""

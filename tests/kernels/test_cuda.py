@@ -11,10 +11,11 @@ from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 from enas import kernels
-from enas.kernels import native, reference
+from enas.kernels import descent, native, reference
 from enas.randomness import seeded
 from enas.space import EnasMicro, Scale
 from enas.supernet import Supernet
+from kernels.descent_cases import Weights, assert_all_same, steps, weights_of
 from kernels.device import flat
 from kernels.half_cases import HALF_CASES
 from kernels.native_cases import Case, cell_call, normal, outcome
@@ -104,3 +105,14 @@ def test_a_step_of_a_network_and_the_same_bits_again() -> None:
         assert_same(one[0], logits.float())
         assert_stored(one[1], gradients)
         assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_steps_of_descent_and_the_same_bits_again(nesterov: bool, clip: float | None) -> None:
+    defined, *both = (weights_of(torch.float32) for _ in range(3))
+    both = [Weights([weight.to(DEVICE) for weight in own.weights], own.momenta.to(DEVICE), own.decays) for own in both]
+    expected = [*steps(descent.descend, defined, nesterov, clip), *defined.tensors()]
+    one, other = ([*steps(native.descend, own, nesterov, clip), *own.tensors()] for own in both)
+    assert_all_same([tensor.cpu() for tensor in one], expected)
+    assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))

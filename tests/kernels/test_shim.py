@@ -137,6 +137,7 @@ NOT_OF_DEVICES = (
             pytest.param(name, marks=pytest.mark.slow)  # five minutes in all
             for name in (
                 "test_shim.py",
+                "test_descent.py",
                 "test_native_cell.py",
                 "test_mixed.py",
                 "test_policy.py",

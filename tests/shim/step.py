@@ -10,6 +10,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from enas import kernels
+from enas.bench.launches import TABLE
 from enas.bench.networks import PUBLISHED
+from enas.descent import Descent
 from enas.randomness import seeded
 from enas.space import EnasMicro, Scale
 from enas.supernet import Supernet
@@ -51,11 +54,12 @@ def main(library: Path) -> None:
     space = EnasMicro()
     supernet = Supernet(space, SCALE, seeded(0, "weights"))
     inputs = torch.randn(1, 2, SCALE.height, SCALE.width, SCALE.channels, generator=seeded(0, "inputs"))
+    descent = Descent(islice(supernet.named_parameters(), TABLE))
     counting = _Counting(library)
     for row in space.random(2, seeded(0, "children")):
         with counting:
             loss = functional.cross_entropy(supernet(inputs, row[None])[0], torch.arange(2))
-            loss.backward()
+            descent.step(loss, 0.1)
     print(json.dumps({name: sorted(numbers) for name, numbers in counting.found.items()}))
 
 

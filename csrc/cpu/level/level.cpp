@@ -1,5 +1,6 @@
 // The table of one instruction set; setup.py compiles this file once for each.
 #include "dense.h"
+#include "descent.h"
 #include "images.h"
 #include "linear.h"
 #include "policy.h"
@@ -29,7 +30,8 @@ const Level<S>& table();
       linear_scratch<A>, linear_forward<S, A>, linear_backward<S, A>, dense_scratch<A>, dense_forward<S, A>,         \
       dense_backward<S, A>, finish<S, A>, norm_gradient<S, A>, norm_sums<S, A>, add_affine<S, A>,                    \
       pool_scratch<A>, pool_forward<S, A>, pool_backward<S, A>, widen_all<S, A>, narrow_all<S, A>,                   \
-      sum_images<A>, merge_moments<A>, policy_forward<A>, policy_backward<A>, policy_sums<A>, channel_scratch<A>};   \
+      sum_images<A>, merge_moments<A>, policy_forward<A>, policy_backward<A>, policy_sums<A>, sum_squares<A>,        \
+      descend<A>, channel_scratch<A>};                                                                               \
     return entries;                                                                                                  \
   }
 ENAS_TABLE(float, float)

@@ -2,6 +2,7 @@
 // Whatever is summed over tiles, chunks or children is summed in their order.
 #pragma once
 #include "access.cuh"
+#include "block.cuh"
 
 namespace enas::batch_norm {
 

@@ -3,6 +3,7 @@
 // published widths 20, 40 and 80 has no column too many.
 #pragma once
 #include "access.cuh"
+#include "block.cuh"
 
 namespace enas::matrix {
 

@@ -2,7 +2,7 @@
 #include "../policy_arguments.h"
 #include "../policy_backward.h"
 
-#include "launch.cuh"
+#include "block.cuh"
 
 namespace {
 using namespace enas;

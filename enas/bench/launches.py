@@ -19,10 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 NATIVE: Mapping[str, int] = {
     "augment": 1,
-    "cell": 18,
-    "cell, stride 2": 19,
-    "cell_backward": 36,
-    "cell_backward, stride 2": 39,
+    "cell": 1,
+    "cell_backward": 1,
     "convolution_norm": 3,
     "convolution_norm_backward": 6,
     "pointwise_norm": 3,
@@ -108,8 +106,7 @@ def _launches(function: Any, arguments: Sequence[Any]) -> int:
     if name.startswith(NOTHING) or _is_view(function):
         return 0
     if function.namespace == "enas":
-        strided = f"{name}, stride 2"
-        return NATIVE.get(strided if strided in NATIVE and _stride(function, arguments) > 1 else name, 1)
+        return NATIVE.get(name, 1)
     lists: list[Sequence[Tensor]] = [
         argument for argument in arguments if isinstance(argument, list | tuple) and _of_tensors(argument)
     ]
@@ -123,11 +120,6 @@ def _is_view(function: Any) -> bool:
     """Whether the operation only gives another view of its argument."""
     aliases = [returned.alias_info for returned in function._schema.returns]
     return bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
-
-
-def _stride(function: Any, arguments: Sequence[Any]) -> int:
-    names = [argument.name for argument in function._schema.arguments]
-    return int(arguments[names.index("stride")])
 
 
 def _of_tensors(values: Sequence[Any]) -> bool:

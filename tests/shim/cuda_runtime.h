@@ -2,9 +2,10 @@
 // run-time library that device code uses. engine.cpp runs it. What a new kernel misses here is to be added, with a
 // check in check.cu.
 //
-// Blocks run one after the other, the threads of a block in turns, each until it waits. Left out on purpose, so that
-// device code with them does not compile here: __shared__ (SharedMemory of csrc/cuda/launch.cuh knows the bounds of
-// each array), atomics on floating-point numbers (their order is not fixed), <<< >>> (not C++).
+// Blocks run one after the other, those of a cooperative launch in turns, the threads of a block in turns, each until
+// it waits. Left out on purpose, so that device code with them does not compile here: __shared__ (SharedMemory of
+// csrc/cuda/block.cuh knows the bounds of each array), atomics on floating-point numbers (their order is not fixed),
+// <<< >>> (not C++).
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -17,6 +18,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __align__(bytes) alignas(bytes)
 
@@ -38,10 +40,19 @@ template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
   return cudaSuccess;
 }
+enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int cooperative;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
 };
 
 namespace shim {
@@ -53,9 +64,15 @@ struct Place {
 };
 
 void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& thread);
+// How many multiprocessors this device has, and how many blocks each has at once.
+int multiprocessors();
+constexpr int BLOCKS_AT_ONCE = 2;
 // The array that the block took as its index-th, of exactly this size and full of NaN at first.
 void* shared_array(size_t index, size_t bytes);
+// This thread takes its arrays anew; those of before are gone as soon as one thread of the block does.
+void divide_anew();
 void wait_for_block(Place place);
+void wait_for_grid(Place place);
 // Waits for the lanes of `mask`, this one among them, to come to the same place -> the word of each of the 32 lanes.
 // All bits of a word are set where the lane is not of the mask.
 const uint64_t* wait_for_lanes(unsigned mask, uint64_t word, Place place);
@@ -80,6 +97,17 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* configuration, void (*k
   const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
   static_assert(sizeof(parameters) <= 4096, "a kernel's parameters have at most 4 KiB");
   shim::run(*configuration, [&] { std::apply(kernel, parameters); });
+  return cudaSuccess;
+}
+
+// What a device can do.
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrCooperativeLaunch };
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? shim::multiprocessors() : 1;
+  return cudaSuccess;
+}
+inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t) {
+  *blocks = shim::BLOCKS_AT_ONCE;
   return cudaSuccess;
 }
 

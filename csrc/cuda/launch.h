@@ -1,8 +1,8 @@
-// What every file of device code starts from: tensors, the stream, the one way to launch a kernel, and shared memory.
+// What every file of csrc/cuda starts from: tensors, the stream, the one way to launch a kernel.
 //
 // Kernels compile for the host too, where tests/shim runs them. They keep to what both compilers know: no <<< >>> and
-// no __shared__, and what only hardware can do stands in one function with a plain equivalent for the host. A thread
-// may leave its kernel only where none of its block waits for it any more.
+// no __shared__, and what only hardware can do stands in one function with a plain equivalent for the host. Files
+// without device code are .cpp and spared nvcc.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -31,49 +31,36 @@ ENAS_BOTH constexpr size_t shared_bytes(int64_t count) {
   return (size_t(count) * sizeof(T) + 15) / 16 * 16;
 }
 
-// The shared memory of a block, as its kernel divides it: arrays follow one another, each of shared_bytes. Every thread
-// takes the same arrays in the same order. What they hold at first is left over.
-class SharedMemory {
- public:
-  template <class T>
-  __device__ T* take(int64_t count) {
-#if defined(__CUDACC__)
-    extern __shared__ __align__(16) unsigned char enas_shared_memory[];
-    T* array = reinterpret_cast<T*>(enas_shared_memory + taken_);
-    taken_ += shared_bytes<T>(count);
-    return array;
-#else
-    return static_cast<T*>(shim::shared_array(taken_++, size_t(count) * sizeof(T)));
-#endif
-  }
-
- private:
-  size_t taken_ = 0;
-};
-
 inline void check_cuda(cudaError_t error) {
   STD_TORCH_CHECK(error == cudaSuccess, "CUDA: ", cudaGetErrorString(error));
 }
 
-// How many blocks of how many threads, and the bytes of shared memory of each block.
+// How many blocks of how many threads, the bytes of shared memory of each block, and whether blocks wait for one
+// another: then all of them have to be on the device at once.
 struct Grid {
   dim3 blocks, threads;
   size_t shared = 0;
+  bool cooperative = false;
 };
 
 // Launches kernel(arguments...) on the stream of the device that holds `on`. Without blocks nothing is launched.
 template <class... Parameters, class... Arguments>
-inline void launch(const Tensor& on, const Grid& grid, void (*kernel)(Parameters...), Arguments... arguments) {
+inline void launch(const Tensor& on, const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
   const CurrentStream current(on.get_device_index());
   constexpr size_t WITHOUT_ASKING = 48 * 1024;
   if (grid.shared > WITHOUT_ASKING)
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(grid.shared)));
+  cudaLaunchAttribute cooperative{};
+  cooperative.id = cudaLaunchAttributeCooperative;
+  cooperative.val.cooperative = 1;
   cudaLaunchConfig_t configuration{};
   configuration.gridDim = grid.blocks;
   configuration.blockDim = grid.threads;
   configuration.dynamicSmemBytes = grid.shared;
   configuration.stream = current.stream();
+  configuration.attrs = &cooperative;
+  configuration.numAttrs = grid.cooperative ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&configuration, kernel, Parameters(arguments)...));
 }
 

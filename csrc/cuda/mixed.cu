@@ -59,8 +59,8 @@ class MixedForward {
         launch(on_, {dim3(chunks, blocks_of(cell_.channels, mixed::THREADS), children), mixed::THREADS,
                      shared_bytes<A>(2 * mixed::THREADS)},
                mixed::sum_moments<S>, sizes, edges_.rows(), z, pointer<A>(moments_));
-      launch(on_, {dim3(blocks_of(cell_.channels, batch::LANES), children), dim3(batch::LANES, batch::SLICES),
-                   shared_bytes<double>(batch::LANES * batch::SLICES)},
+      launch(on_, {dim3(blocks_of(cell_.channels, batch::LANES), children), mixed::THREADS,
+                   shared_bytes<double>(mixed::THREADS)},
              mixed::finish_moments<S>, sizes, int64_t(chunks), z, pointer<A>(moments_), norm, edges_.given,
              edges_.gain(edges_.weights, norm), edges_.bias(edges_.weights, norm), edges_.used, edges_.affine);
     }

@@ -95,8 +95,8 @@ class MixedBackward {
     launch(on_, {dim3(chunks, blocks_of(cell_.channels, mixed::THREADS), children), mixed::THREADS,
                  shared_bytes<A>(mixed::THREADS)},
            mixed::sum_terms<S>, sizes, edges_.rows(), terms, pointer<S>(dnode_), edges_.used, pointer<A>(sums_));
-    launch(on_, {dim3(blocks_of(cell_.channels, batch::LANES), count, children), dim3(batch::LANES, batch::SLICES),
-                 shared_bytes<double>(batch::LANES * batch::SLICES)},
+    launch(on_, {dim3(blocks_of(cell_.channels, batch::LANES), count, children), mixed::THREADS,
+                 shared_bytes<double>(mixed::THREADS)},
            mixed::finish_terms<S>, sizes, int64_t(chunks), terms, pointer<A>(sums_), given_, edges_.used,
            edges_.gain(edges_.weights, 0), edges_.bias(edges_.weights, 0), pointer<A>(coefficients_),
            pointer<A>(dnorms_), pointer<double>(along_));

@@ -1,8 +1,9 @@
 """How many kernels a device is asked to run: each costs some microseconds, whatever it does.
 
-On CUDA they are counted by torch's profiler, those of replayed graphs too. On a CPU they are estimated: what csrc/cuda
-launches for each of our operations is known (tests/kernels/test_launches.py counts it), and every operation of torch
-that computes something launches one kernel, but for those of `SEVERAL` and for lists of tensors.
+On CUDA they are counted by torch's profiler, those of replayed graphs too. On a CPU they are estimated: every operation
+that computes something launches one kernel, ours too (tests/kernels/test_launches.py counts what csrc/cuda launches in
+a step of the published network), but for those of `SEVERAL` and for lists of tensors. What is not told is that a mixed
+cell launches more, by its candidates, and so does a cell of more than nine nodes.
 """
 
 from __future__ import annotations
@@ -17,16 +18,6 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-NATIVE: Mapping[str, int] = {
-    "augment": 1,
-    "cell": 1,
-    "cell_backward": 1,
-    "convolution_norm": 3,
-    "convolution_norm_backward": 6,
-    "pointwise_norm": 3,
-    "pointwise_norm_backward": 7,
-}
-"""Launches of one call of an operation of csrc/cuda with five nodes, whatever the child and the images."""
 SEVERAL: Mapping[str, int] = {"select_backward": 2, "slice_backward": 2, "convolution_backward": 2}
 """Zeros and a copy; the gradients of input and weights."""
 NOTHING = ("empty", "new_empty", "_local_scalar_dense", "_record_function", "cell_slots")
@@ -105,8 +96,6 @@ def _launches(function: Any, arguments: Sequence[Any]) -> int:
     name: str = function._opname
     if name.startswith(NOTHING) or _is_view(function):
         return 0
-    if function.namespace == "enas":
-        return NATIVE.get(name, 1)
     lists: list[Sequence[Tensor]] = [
         argument for argument in arguments if isinstance(argument, list | tuple) and _of_tensors(argument)
     ]

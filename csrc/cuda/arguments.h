@@ -1,6 +1,7 @@
 // From the arguments of `cell` and `cell_backward` to what the kernels know of them.
 #pragma once
 #include "../checks.h"
+#include "../tensors.h"
 #include "cell.h"
 
 namespace enas {

@@ -1,10 +1,15 @@
-// The program of a cell, a doubled separable convolution or a half of one backward.
+// The kernel of the program of a cell, a doubled separable convolution or a half of one backward: what it is told, and
+// its steps.
 #pragma once
 #include "cell_backward.h"
 #include "forward.h"
 #include "weight_sums.h"
 
 namespace enas {
+
+struct BackwardStep {
+  enum Kind : uint8_t { CLEAR, AFFINE, GATHER, PRODUCTS, CONVOLUTIONS, CHUNKS, INPUTS, SCALES, TABLES };
+};
 
 // Gradients of the cell's inputs, which are summed over the children that share one.
 template <class S>
@@ -37,39 +42,6 @@ struct BackwardArguments {
 };
 
 template <class S>
-class Backward {
-  using A = Arithmetic<S>;
-
- public:
-  // dscale is not computed where it is null.
-  Backward(const Tensor& on, const CellBackward<S>& backward, A* dscale);
-  // The affine maps of the batch norms that were used, from their statistics.
-  void add_affine();
-  // The gradient of a node (FIRST) with the sums that its edges' batch norms need, or the sums of LOOSE or OUTPUT.
-  void add_gather(Phase phase, int node);
-  // From the gradient of a product's batch norm to that of what was multiplied, and to that of the weights.
-  void add_products(Phase phase, int node);
-  // From there to the gradient of the source, through the depthwise convolution.
-  void add_depthwise(Phase phase, int node);
-  // Sums the chunks of `phase` (FIRST: of both halves, where there are `halves`).
-  void add_chunks(Phase phase, int node, int halves);
-  // The gradients of both inputs.
-  void add_inputs(S* dinput0, S* dinput1);
-  // dscale from the parts that the nodes left.
-  void add_scales();
-  // The gradients of weights.
-  void add_tables(const WeightTables<A>& tables);
-  void run() const;
-
- private:
-  A* take(int64_t numbers);
-  void take_weights();
-
-  const Tensor& on_;
-  Work work_;
-  std::vector<Tensor> memory_;
-  BackwardArguments<S> arguments_{};
-  Program program_;
-};
+auto backward_kernel() -> void (*)(BackwardArguments<S>, Steps);
 
 }  // namespace enas

@@ -1,6 +1,6 @@
 // The shared memory of a block. A thread may leave its kernel only where none of its block waits for it any more.
 #pragma once
-#include "launch.h"
+#include "device.h"
 
 namespace enas {
 

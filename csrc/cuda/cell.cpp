@@ -2,7 +2,7 @@
 // routes, and no result waits for the host: a captured graph computes any child. Backward goes from the output to its
 // loose ends, then node by node from the last to the first, and at the end to the inputs and the tables of weights.
 #include "arguments.h"
-#include "backward.h"
+#include "passes.h"
 
 namespace {
 using namespace enas;

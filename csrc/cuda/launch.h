@@ -1,13 +1,7 @@
-// What every file of csrc/cuda starts from: tensors, the stream, the one way to launch a kernel.
-//
-// Kernels compile for the host too, where tests/shim runs them. They keep to what both compilers know: no <<< >>> and
-// no __shared__, and what only hardware can do stands in one function with a plain equivalent for the host. Files
-// without device code are .cpp and spared nvcc.
+// What every file that launches kernels starts from: tensors, the stream, the one way to launch.
 #pragma once
-#include <cuda_runtime.h>
-
-#include "../formulas.h"
 #include "../tensors.h"
+#include "device.h"
 
 namespace enas {
 
@@ -24,12 +18,6 @@ class CurrentStream {
   void* guard_ = nullptr;
   cudaStream_t stream_ = nullptr;
 };
-
-// Bytes that SharedMemory::take<T>(count) takes: aligned for the widest loads.
-template <class T>
-ENAS_BOTH constexpr size_t shared_bytes(int64_t count) {
-  return (size_t(count) * sizeof(T) + 15) / 16 * 16;
-}
 
 inline void check_cuda(cudaError_t error) {
   STD_TORCH_CHECK(error == cudaSuccess, "CUDA: ", cudaGetErrorString(error));
@@ -50,7 +38,8 @@ inline void launch(const Tensor& on, const Grid& grid, void (*kernel)(Parameters
   const CurrentStream current(on.get_device_index());
   constexpr size_t WITHOUT_ASKING = 48 * 1024;
   if (grid.shared > WITHOUT_ASKING)
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(grid.shared)));
+    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    int(grid.shared)));
   cudaLaunchAttribute cooperative{};
   cooperative.id = cudaLaunchAttributeCooperative;
   cooperative.val.cooperative = 1;
@@ -63,8 +52,5 @@ inline void launch(const Tensor& on, const Grid& grid, void (*kernel)(Parameters
   configuration.numAttrs = grid.cooperative ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&configuration, kernel, Parameters(arguments)...));
 }
-
-// Blocks of `size` that cover `count`.
-inline unsigned blocks_of(int64_t count, int64_t size) { return unsigned((count + size - 1) / size); }
 
 }  // namespace enas

@@ -3,6 +3,7 @@
 #include "batch_norm.cuh"
 #include "matrix_weights.cuh"
 #include "program.cuh"
+#include "program.h"
 
 namespace enas {
 namespace {

@@ -1,6 +1,9 @@
 // Neighbouring numbers in one access, and where that is possible.
 #pragma once
-#include "launch.h"
+#include <initializer_list>
+#include <type_traits>
+
+#include "device.h"
 
 namespace enas {
 

@@ -3,6 +3,7 @@
 #include "../policy_backward.h"
 
 #include "block.cuh"
+#include "launch.h"
 
 namespace {
 using namespace enas;

@@ -3,7 +3,7 @@
 #include <cooperative_groups.h>
 
 #include "block.cuh"
-#include "program.h"
+#include "steps.h"
 
 namespace enas {
 

@@ -1,7 +1,7 @@
 // Separable convolutions on CUDA: cells of one edge. Of a half it is the edge's first half; of a doubled one the edge's
 // node is the output.
 #include "../checks.h"
-#include "backward.h"
+#include "passes.h"
 
 namespace {
 using namespace enas;

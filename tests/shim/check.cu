@@ -1,5 +1,6 @@
 // Kernels that try the shim itself: what must work, and mistakes that it must tell. Each becomes an operation
 // check_NAME(Tensor x) -> Tensor over float32 [n], in blocks of 64 threads with 64 numbers of shared memory.
+#include "cuda/launch.h"
 #include "cuda/program.cuh"
 
 namespace {

@@ -36,10 +36,7 @@ typedef struct StreamOfShim* cudaStream_t;
 enum cudaError_t { cudaSuccess };
 inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-template <class Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
-  return cudaSuccess;
-}
+inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
 enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;

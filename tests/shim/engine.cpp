@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/block.cuh"
+#include "cuda/launch.h"
 #include "fiber.h"
 
 uint3 threadIdx, blockIdx;

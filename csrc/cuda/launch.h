@@ -23,6 +23,14 @@ inline void check_cuda(cudaError_t error) {
   STD_TORCH_CHECK(error == cudaSuccess, "CUDA: ", cudaGetErrorString(error));
 }
 
+// Lets a kernel have so many bytes of shared memory, of which some are for the asking only. Never sets a lower bound
+// than a kernel has unasked: another launch may count on that.
+inline void allow_shared(const void* kernel, size_t bytes) {
+  constexpr size_t WITHOUT_ASKING = 48 * 1024;
+  if (bytes > WITHOUT_ASKING)
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
+}
+
 // How many blocks of how many threads, the bytes of shared memory of each block, and whether blocks wait for one
 // another: then all of them have to be on the device at once.
 struct Grid {
@@ -36,10 +44,7 @@ template <class... Parameters, class... Arguments>
 inline void launch(const Tensor& on, const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
   const CurrentStream current(on.get_device_index());
-  constexpr size_t WITHOUT_ASKING = 48 * 1024;
-  if (grid.shared > WITHOUT_ASKING)
-    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    int(grid.shared)));
+  allow_shared(reinterpret_cast<const void*>(kernel), grid.shared);
   cudaLaunchAttribute cooperative{};
   cooperative.id = cudaLaunchAttributeCooperative;
   cooperative.val.cooperative = 1;

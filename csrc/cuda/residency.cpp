@@ -23,7 +23,7 @@ unsigned ask(const void* kernel, int device, int threads, size_t shared) {
   int able = 0, multiprocessors = 0, of_each = 0;
   check_cuda(cudaDeviceGetAttribute(&able, cudaDevAttrCooperativeLaunch, device));
   if (able == 0) return 0;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)));
+  allow_shared(kernel, shared);
   check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, kernel, threads, shared));
   STD_TORCH_CHECK(of_each > 0, "a block of ", threads, " threads with ", shared,

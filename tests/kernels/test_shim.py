@@ -98,6 +98,7 @@ def test_a_new_division_of_shared_memory_is_nan_at_first(device: HostDevice, num
         ("half_a_warp", r"thread \(0, 0, 0\) waits for lanes at .*check.cu:\d+ with mask 0xffffffff"),
         ("two_barriers", r"waits at .*check.cu:\d+, but .* thread .* waits for its block at"),
         ("too_much", r"takes 384 bytes of shared memory and was launched with 256"),
+        ("may_have_little", r"256 bytes of shared memory are more than the 64 that the kernel may have"),
         ("another_array", r"takes another array of shared memory than other threads"),
         ("a_block_stays_away", r"block \(1, 0, 0\), thread \(0, 0, 0\) has returned"),
         ("two_meetings", r"waits at .*check.cu:\d+, but .* thread .* waits for its grid at"),

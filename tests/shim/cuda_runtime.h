@@ -33,10 +33,12 @@ struct dim3 {
 
 // Launching.
 typedef struct StreamOfShim* cudaStream_t;
-enum cudaError_t { cudaSuccess };
-inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
+enum cudaError_t { cudaSuccess, cudaErrorInvalidValue };
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaSuccess ? "no error" : "invalid argument";
+}
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value);
 enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
@@ -60,7 +62,9 @@ struct Place {
   int line;
 };
 
-void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& thread);
+void run(const void* kernel, const cudaLaunchConfig_t& configuration, const std::function<void()>& thread);
+// The most bytes of dynamic shared memory that a kernel may be launched with.
+size_t allowed_shared(const void* kernel);
 // How many multiprocessors this device has, and how many blocks each has at once.
 int multiprocessors();
 constexpr int BLOCKS_AT_ONCE = 2;
@@ -93,7 +97,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* configuration, void (*k
   static_assert((std::is_trivially_copyable_v<Parameters> && ...), "parameters are copied to the device as bytes");
   const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
   static_assert(sizeof(parameters) <= 4096, "a kernel's parameters have at most 4 KiB");
-  shim::run(*configuration, [&] { std::apply(kernel, parameters); });
+  shim::run(reinterpret_cast<const void*>(kernel), *configuration, [&] { std::apply(kernel, parameters); });
   return cudaSuccess;
 }
 
@@ -103,8 +107,8 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   *value = attribute == cudaDevAttrMultiProcessorCount ? shim::multiprocessors() : 1;
   return cudaSuccess;
 }
-inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t) {
-  *blocks = shim::BLOCKS_AT_ONCE;
+inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int, size_t shared) {
+  *blocks = shared <= shim::allowed_shared(kernel) ? shim::BLOCKS_AT_ONCE : 0;
   return cudaSuccess;
 }
 

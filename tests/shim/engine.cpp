@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/macros.h>
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -24,6 +25,7 @@ constexpr int LANES = 32;
 constexpr uint64_t NOTHING = ~uint64_t(0);  // a NaN in every floating-point type
 // What an A100 has: a kernel that asks for more would fail there.
 constexpr size_t MOST_SHARED = 163 * 1024;
+constexpr size_t SHARED_UNASKED = 48 * 1024;
 
 enum class State { READY, AT_BARRIER, AT_GRID, AT_LANES, RETURNED };
 
@@ -83,6 +85,7 @@ struct Engine {
   Thread* current = nullptr;
   const std::function<void()>* body = nullptr;
   size_t shared_limit = 0;
+  std::map<const void*, size_t> allowed_shared;  // of kernels that something was set for
   std::string error;
 };
 Engine engine;
@@ -212,9 +215,19 @@ void run_blocks(uint64_t count) {
   }
 }
 
+size_t find_allowed(const void* kernel) {
+  const auto found = engine.allowed_shared.find(kernel);
+  return found == engine.allowed_shared.end() ? SHARED_UNASKED : found->second;
+}
+
 }  // namespace
 
-void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& body) {
+size_t allowed_shared(const void* kernel) {
+  const std::lock_guard<std::mutex> lock(engine.one_launch);
+  return find_allowed(kernel);
+}
+
+void run(const void* kernel, const cudaLaunchConfig_t& configuration, const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(engine.one_launch);
   gridDim = configuration.gridDim;
   blockDim = configuration.blockDim;
@@ -224,8 +237,9 @@ void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& b
                   "no grid of ", gridDim.x, " x ", gridDim.y, " x ", gridDim.z, " blocks");
   STD_TORCH_CHECK(threads > 0 && threads <= 1024 && blockDim.z <= 64,
                   "no block of ", blockDim.x, " x ", blockDim.y, " x ", blockDim.z, " threads");
-  STD_TORCH_CHECK(configuration.dynamicSmemBytes <= MOST_SHARED,
-                  configuration.dynamicSmemBytes, " bytes of shared memory are too many");
+  const size_t most_shared = find_allowed(kernel);
+  STD_TORCH_CHECK(configuration.dynamicSmemBytes <= most_shared, configuration.dynamicSmemBytes,
+                  " bytes of shared memory are more than the ", most_shared, " that the kernel may have");
   bool cooperative = false;
   for (unsigned i = 0; i < configuration.numAttrs; ++i)
     cooperative = cooperative || configuration.attrs[i].val.cooperative != 0;
@@ -341,6 +355,13 @@ const uint64_t* wait_for_lanes(unsigned mask, uint64_t word, Place place) {
 }
 
 }  // namespace shim
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+  const std::lock_guard<std::mutex> lock(shim::engine.one_launch);
+  if (value < 0 || size_t(value) > shim::MOST_SHARED) return cudaErrorInvalidValue;
+  shim::engine.allowed_shared[kernel] = size_t(value);
+  return cudaSuccess;
+}
 
 // What csrc/cuda/stream.cpp asks of a torch with CUDA.
 namespace enas {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ LEVELS = ("x86-64", "x86-64-v3", "x86-64-v4")
 """The instruction sets that csrc/cpu/level is compiled for; the library picks one when it runs."""
 ARCHITECTURES = ("-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]",)
 """Machine code for A100 and H100/H200, and PTX for what comes after them, all from one pass of the compiler."""
+RELOCATABLE = {"backward": ["-rdc=true", "-maxrregcount=128"]}
+"""Files whose device functions ptxas takes one by one, with the registers that are left to each thread."""
 
 
 class BuildKernels(build_ext):
@@ -71,10 +74,12 @@ class BuildKernels(build_ext):
         if nvcc is not None:
             device = [
                 nvcc, "-c", "-std=c++20", "-O1", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xcompiler=-Wall",
-                "--Werror=all-warnings", TARGET, *includes, *ARCHITECTURES,
+                "--Werror=all-warnings", "-DENAS_CUDA", TARGET, *includes, *ARCHITECTURES,
             ]  # fmt: skip
             for source in sorted((SOURCES / "cuda").glob("*.cu")):
-                compile_one(source, "-cuda", device)
+                compile_one(source, "-cuda", [*device, *RELOCATABLE.get(source.stem, [])])
+            for source in sorted((SOURCES / "cuda").glob("*.cpp")):
+                compile_one(source, "-cuda", [*cxx, "-DENAS_CUDA", *self._cuda_includes(nvcc)])
         for source in [*sorted((SOURCES / "cpu").glob("*.cpp")), SOURCES / "ops.cpp"]:
             compile_one(source, "", cxx)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -82,9 +87,19 @@ class BuildKernels(build_ext):
 
         library.parent.mkdir(parents=True, exist_ok=True)
         # nvcc finds its own run-time library, which is linked statically: a machine with a driver needs no toolkit.
-        link = [compiler, "-shared"] if nvcc is None else [nvcc, "-shared", "-cudart=static", f"-ccbin={compiler}"]
+        cuda_link = ["-shared", "-cudart=static", f"-ccbin={compiler}", *ARCHITECTURES]
+        link = [compiler, "-shared"] if nvcc is None else [nvcc, *cuda_link]
         keep = "-Wl,--no-as-needed" if nvcc is None else "-Xlinker=--no-as-needed"
         self._run([*link, *map(str, objects), f"-L{root / 'lib'}", keep, "-ltorch_cpu", "-lc10", "-o", str(library)])
+
+    def _cuda_includes(self, nvcc: str) -> list[str]:
+        """Where the run-time library's headers are, for files without device code: nvcc says it."""
+        done = subprocess.run(
+            [nvcc, "--dryrun", "-c", "-x", "cu", os.devnull], capture_output=True, text=True, check=True
+        )
+        said = [line.partition("INCLUDES=")[2] for line in done.stderr.splitlines() if line.startswith("#$ INCLUDES=")]
+        flags = [flag for line in said for part in shlex.split(line) for flag in shlex.split(part)]
+        return [word for flag in flags for word in ("-isystem", flag.removeprefix("-I"))]
 
     def _run(self, command: list[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True)

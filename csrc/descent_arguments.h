@@ -44,7 +44,7 @@ template <class F>
 auto dispatch_weights(const Tensor& weights, F f) {
   switch (weights.scalar_type()) {
     case ScalarType::Float: return f.template operator()<float>();
-#if !defined(__CUDACC__)
+#if !defined(ENAS_CUDA)
     case ScalarType::Double: return f.template operator()<double>();
 #endif
     default: STD_TORCH_CHECK(false, "weights must be float32, or on the CPU float64"); std::abort();

@@ -60,20 +60,12 @@ inline Arithmetic<S>* formed_in([[maybe_unused]] S* storage, [[maybe_unused]] Ar
   else return room;
 }
 
-// The types of storage. Device code has float64 only where it is built for the host, to be compared exactly: nobody trains
-// in it on a device, and it would be a third of what nvcc has to compile.
-#if defined(__CUDACC__)
-#define ENAS_STORAGE_TYPES(apply) apply(float) apply(BFloat16)
-#else
-#define ENAS_STORAGE_TYPES(apply) apply(float) apply(double) apply(BFloat16)
-#endif
-
 // Calls f.operator()<S>() for the storage type S of `images`.
 template <class F>
 auto dispatch(const Tensor& images, F f) {
   switch (images.scalar_type()) {
     case ScalarType::Float: return f.template operator()<float>();
-#if !defined(__CUDACC__)
+#if !defined(ENAS_CUDA)
     case ScalarType::Double: return f.template operator()<double>();
 #endif
     case ScalarType::BFloat16: return f.template operator()<BFloat16>();

@@ -106,6 +106,7 @@ stage build 200 any "the native kernels are built" bash -c "$build"
 stage tests 90 gpu "Tests on the GPU" "${pytest[@]}" tests
 bench machine 60 any "the machine's own limits" what=machine
 bench step 60 any "a training step, fp32" what=step $batch
+ENAS_LAUNCH=step bench step_by_step 60 gpu "a training step, fp32, a launch for each step of a pass" what=step $batch
 bench step_bf16 60 gpu "a training step, bf16" what=step $batch precision=bf16
 bench score 60 any "scores of ten children" what=score $batch
 bench search 150 any "a whole search, fp32" what=search cases=$searched steps=$steps

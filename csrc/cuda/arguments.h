@@ -1,7 +1,8 @@
 // From the arguments of `cell` and `cell_backward` to what the kernels know of them.
 #pragma once
 #include "../checks.h"
-#include "phases.h"
+#include "../tensors.h"
+#include "cell.h"
 
 namespace enas {
 

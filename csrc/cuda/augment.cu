@@ -1,7 +1,7 @@
 // Augmentation on CUDA: a thread for each number of the result.
 #include "../augment.h"
 
-#include "launch.cuh"
+#include "launch.h"
 
 namespace {
 using namespace enas;

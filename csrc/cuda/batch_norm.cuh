@@ -2,20 +2,24 @@
 // Whatever is summed over tiles, chunks or children is summed in their order.
 #pragma once
 #include "access.cuh"
+#include "block.cuh"
 
 namespace enas::batch_norm {
 
-constexpr int LANES = 32, SLICES = 32;  // of a block that sums: neighbours in memory, and parts of what is summed
-constexpr int THREADS = 256;            // of a block that goes over images
+constexpr int LANES = 8, SLICES = 32;   // of a block that sums: neighbours in memory, and parts of what is summed
+constexpr int THREADS = LANES * SLICES;  // of every block
 
-// The sum over slices, threadIdx.y, in their order; that of slice 0 is right. `shared` has LANES * SLICES numbers.
+__device__ inline int lane_of_thread() { return int(threadIdx.x) % LANES; }
+__device__ inline int slice_of_thread() { return int(threadIdx.x) / LANES; }
+
+// The sum over slices, in their order; that of slice 0 is right. `shared` has THREADS numbers.
 template <class T>
 __device__ inline T sum_slices(T value, T* shared) {
   __syncthreads();
-  shared[threadIdx.y * LANES + threadIdx.x] = value;
+  shared[threadIdx.x] = value;
   __syncthreads();
-  if (threadIdx.y == 0)
-    for (int slice = 1; slice < SLICES; ++slice) value += shared[slice * LANES + threadIdx.x];
+  if (slice_of_thread() == 0)
+    for (int slice = 1; slice < SLICES; ++slice) value += shared[slice * LANES + lane_of_thread()];
   return value;
 }
 
@@ -24,16 +28,17 @@ __device__ inline int64_t slice_begin(int64_t count, int slice) { return count *
 
 // used [M][2][channels] (mean, biased variance) from moments [M][tiles][3][channels] of tiles of `rows` pixels: a
 // shift, the sums of (z - shift) and its square. A constant channel has variance 0.
-// Grid: (channels / LANES, M), threads: (LANES, SLICES).
+// Blocks: (channels / LANES, M).
 template <class A>
-__global__ void finish_forward(int64_t pixels, int channels, int rows, int64_t tiles, const A* moments, A* used) {
+__device__ inline void finish_forward(const uint3& block, int64_t pixels, int channels, int rows, int64_t tiles,
+                                      const A* moments, A* used) {
   SharedMemory memory;
-  double* shared = memory.take<double>(LANES * SLICES);
-  const int channel = int(blockIdx.x) * LANES + int(threadIdx.x), slice = int(threadIdx.y);
-  const int64_t at = int64_t(blockIdx.y) * 2 * channels + channel;
+  double* shared = memory.take<double>(THREADS);
+  const int channel = int(block.x) * LANES + lane_of_thread(), slice = slice_of_thread();
+  const int64_t at = int64_t(block.y) * 2 * channels + channel;
   double shift = 0, sum = 0, squares = 0;
   if (channel < channels) {
-    const A* own = moments + int64_t(blockIdx.y) * tiles * 3 * channels + channel;
+    const A* own = moments + int64_t(block.y) * tiles * 3 * channels + channel;
     shift = own[0];
     for (int64_t tile = slice_begin(tiles, slice); tile < slice_begin(tiles, slice + 1); ++tile) {
       const A* moment = own + tile * 3 * channels;
@@ -52,20 +57,20 @@ __global__ void finish_forward(int64_t pixels, int channels, int rows, int64_t t
 }
 
 // out = (z - mean) * gain / sqrt(variance + EPSILON) + bias; as factor * z + offset a channel that hardly varies would
-// lose all its digits. Grid: (chunks of `rows` pixels, M).
-template <class S, int V, class A = Arithmetic<S>>
-__global__ void __launch_bounds__(THREADS) apply(int64_t pixels, int channels, int rows, const S* z, const A* used,
-                                                 const A* gain, const A* bias, S* out) {
+// lose all its digits. Blocks: (chunks of `rows` pixels, M).
+template <int V, class S, class A = Arithmetic<S>>
+__device__ inline void apply(const uint3& block, int64_t pixels, int channels, int rows, const S* z, const A* used,
+                             const A* gain, const A* bias, S* out) {
   SharedMemory memory;
   A *means = memory.take<A>(channels), *factors = memory.take<A>(channels), *biases = memory.take<A>(channels);
   for (int i = int(threadIdx.x); i < channels; i += THREADS) {
-    const A* own = used + int64_t(blockIdx.y) * 2 * channels + i;
+    const A* own = used + int64_t(block.y) * 2 * channels + i;
     means[i] = own[0];
     factors[i] = norm_affine(own[0], own[channels], gain[i], bias[i]).factor;
     biases[i] = bias[i];
   }
   __syncthreads();
-  const int64_t first = int64_t(blockIdx.x) * rows, begin = (blockIdx.y * pixels + first) * channels;
+  const int64_t first = int64_t(block.x) * rows, begin = (block.y * pixels + first) * channels;
   const int groups = channels / V, count = (pixels - first < rows ? int(pixels - first) : rows) * groups;
   for (int i = int(threadIdx.x); i < count; i += THREADS) {
     const int channel = i % groups * V;
@@ -78,15 +83,15 @@ __global__ void __launch_bounds__(THREADS) apply(int64_t pixels, int channels, i
   }
 }
 
-// sums [M][chunks][2][channels] of dy and dy * (z - mean). Grid: (chunks of `rows` pixels, channels / THREADS, M).
+// sums [M][chunks][2][channels] of dy and dy * (z - mean). Blocks: (chunks of `rows` pixels, channels / THREADS, M).
 template <class S, class A = Arithmetic<S>>
-__global__ void __launch_bounds__(THREADS) sum_gradients(int64_t pixels, int channels, int64_t rows, const S* dy,
-                                                         const S* z, const A* used, A* sums) {
+__device__ inline void sum_gradients(const uint3& block, int64_t pixels, int channels, int64_t rows, int64_t chunks,
+                                     const S* dy, const S* z, const A* used, A* sums) {
   SharedMemory memory;
   A* shared = memory.take<A>(2 * THREADS);
-  const int first = int(blockIdx.y) * THREADS, width = channels - first < THREADS ? channels - first : THREADS;
+  const int first = int(block.y) * THREADS, width = channels - first < THREADS ? channels - first : THREADS;
   const int slices = THREADS / width, slice = int(threadIdx.x) / width, channel = int(threadIdx.x) % width;
-  const int64_t child = blockIdx.z, begin = int64_t(blockIdx.x) * rows;
+  const int64_t child = block.z, begin = int64_t(block.x) * rows;
   const int64_t end = begin + rows < pixels ? begin + rows : pixels;
   A sum = A(0), centred = A(0);
   if (slice < slices) {
@@ -106,20 +111,20 @@ __global__ void __launch_bounds__(THREADS) sum_gradients(int64_t pixels, int cha
     sum += shared[other * width + channel];
     centred += shared[THREADS + other * width + channel];
   }
-  A* to = sums + (child * gridDim.x + blockIdx.x) * 2 * channels + first + channel;
+  A* to = sums + (child * chunks + block.x) * 2 * channels + first + channel;
   to[0] = sum;
   to[channels] = centred;
 }
 
 // factors [M][3][channels], see NormBackward, and each child's gradients of gain and bias [M][2][channels], from the
-// sums of `chunks`. Grid: (channels / LANES, M), threads: (LANES, SLICES).
+// sums of `chunks`. Blocks: (channels / LANES, M).
 template <class A>
-__global__ void finish_backward(int64_t pixels, int channels, int64_t chunks, const A* sums, const A* used,
-                                const A* gain, bool given, A* factors, A* gradients) {
+__device__ inline void finish_backward(const uint3& block, int64_t pixels, int channels, int64_t chunks, const A* sums,
+                                       const A* used, const A* gain, bool given, A* factors, A* gradients) {
   SharedMemory memory;
-  double* shared = memory.take<double>(LANES * SLICES);
-  const int channel = int(blockIdx.x) * LANES + int(threadIdx.x), slice = int(threadIdx.y);
-  const int64_t child = blockIdx.y;
+  double* shared = memory.take<double>(THREADS);
+  const int channel = int(block.x) * LANES + lane_of_thread(), slice = slice_of_thread();
+  const int64_t child = block.y;
   double sum = 0, centred = 0;
   if (channel < channels)
     for (int64_t chunk = slice_begin(chunks, slice); chunk < slice_begin(chunks, slice + 1); ++chunk) {
@@ -141,18 +146,26 @@ __global__ void finish_backward(int64_t pixels, int channels, int64_t chunks, co
   gradients[(child * 2 + 1) * channels + channel] = A(backward.dbias);
 }
 
-// to[number] = the sum over `rows` rows, `pitch` apart. Grid: (numbers / LANES), threads: (LANES, SLICES).
+// to[number] = the sum over rows, `pitch` apart.
 template <class A>
-__global__ void sum_rows(int64_t numbers, int64_t rows, int64_t pitch, const A* from, A* to) {
+struct RowSums {
+  int64_t numbers, rows, pitch;
+  const A* from;
+  A* to;
+};
+// Blocks: (numbers / LANES).
+template <class A>
+__device__ inline void sum_rows(const uint3& block, const RowSums<A>& sums) {
   SharedMemory memory;
-  A* shared = memory.take<A>(LANES * SLICES);
-  const int64_t number = int64_t(blockIdx.x) * LANES + threadIdx.x;
+  A* shared = memory.take<A>(THREADS);
+  const int slice = slice_of_thread();
+  const int64_t number = int64_t(block.x) * LANES + lane_of_thread();
   A sum = A(0);
-  if (number < numbers)
-    for (int64_t row = slice_begin(rows, int(threadIdx.y)); row < slice_begin(rows, int(threadIdx.y) + 1); ++row)
-      sum += from[row * pitch + number];
+  if (number < sums.numbers)
+    for (int64_t row = slice_begin(sums.rows, slice); row < slice_begin(sums.rows, slice + 1); ++row)
+      sum += sums.from[row * sums.pitch + number];
   sum = sum_slices(sum, shared);
-  if (threadIdx.y == 0 && number < numbers) to[number] = sum;
+  if (slice == 0 && number < sums.numbers) sums.to[number] = sum;
 }
 
 }  // namespace enas::batch_norm

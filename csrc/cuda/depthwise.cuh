@@ -62,11 +62,6 @@ __device__ inline void load_window(const S* image, const Window& window, int cha
                  });
 }
 
-// How many pixels of the source a tile's row needs.
-ENAS_BOTH inline int extent(int kernel, int stride, int dilation) {
-  return (SIDE - 1) * stride + (kernel - 1) * dilation + 1;
-}
-
 // middle[channel][pixel] of `count` channels from window[position][count]; `weights` [k][k][channels]. A thread
 // computes a row of a tile. Where stride and dilation are 1 it reads each pixel of the window once for each row of
 // weights.

@@ -1,26 +1,10 @@
 // Backward of depthwise convolutions: the gradient of their input, the sums that the batch norm in front of them needs,
 // and the gradient of their weights, a sum for each chunk of tiles. Tiles are of the input.
 #pragma once
-#include "cell_backward.cuh"
+#include "cell_backward.h"
 #include "product.cuh"
 
 namespace enas {
-
-struct DepthwisePlan {
-  Tiling in, out;  // of images with the size of the cell's inputs, and of its output
-  int piece, pieces, area;
-  ENAS_BOTH int chunks() const { return in.chunks > out.chunks ? in.chunks : out.chunks; }
-
-  template <class S>
-  __device__ const Tiling& tiling(const Product<S>& product) const {
-    return product.phase == FIRST && product.route.source < 2 ? in : out;
-  }
-};
-
-// How many rows of gradients a tile of inputs can meet.
-ENAS_BOTH inline int met(int kernel, int stride, int dilation) {
-  return (SIDE - 1 + (kernel - 1) * dilation) / stride + 2;
-}
 
 struct Shape {
   int kernel, stride, dilation;  // stride is 1 or 2
@@ -209,18 +193,18 @@ __device__ inline void go_back(const CellBackward<S>& backward, const Product<S>
   }
 }
 
-// Grid: (chunks x pieces of channels, jobs). `gradients` is [jobs][chunks][k][k][channels], `sums` [jobs][chunks][2]
+// Blocks: (chunks x pieces of channels, jobs). `gradients` is [jobs][chunks][k][k][channels], `sums` [jobs][chunks][2]
 // [channels], `tickets` [jobs][pieces of channels].
 template <class S>
-__global__ void __launch_bounds__(THREADS, 4)
-    compute_depthwise_gradients(CellBackward<S> backward, Phase phase, int node, DepthwisePlan plan, int taps,
-                                Arithmetic<S>* gradients, Arithmetic<S>* sums, int* tickets) {
+__device__ inline void compute_depthwise_gradients(const uint3& block, const CellBackward<S>& backward, Phase phase,
+                                                   int node, const DepthwisePlan& plan, int taps,
+                                                   Arithmetic<S>* gradients, Arithmetic<S>* sums, int* tickets) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
-  const Product<S> product = find_product(cell, phase, node, int(blockIdx.y));
+  const Product<S> product = find_product(cell, phase, node, int(block.y));
   if (product.sources == 0 || product.reduction()) return;
   const Tiling& tiling = plan.tiling(product);
-  const int chunk = int(blockIdx.x) / plan.pieces, piece = int(blockIdx.x) % plan.pieces, first = piece * plan.piece;
+  const int chunk = int(block.x) / plan.pieces, piece = int(block.x) % plan.pieces, first = piece * plan.piece;
   if (chunk >= tiling.chunks) return;
   const int channels = cell.channels, count = channels - first < plan.piece ? channels - first : plan.piece;
   SharedMemory shared;
@@ -231,8 +215,8 @@ __global__ void __launch_bounds__(THREADS, 4)
   memory.shared = shared.take<double>(THREADS);
   memory.flag = shared.take<int>(1);
   const Source<S> source = find_source(cell, product, 0);
-  gradients += int64_t(blockIdx.y) * plan.chunks() * taps * channels;
-  sums += int64_t(blockIdx.y) * plan.chunks() * 2 * channels;
+  gradients += int64_t(block.y) * plan.chunks() * taps * channels;
+  sums += int64_t(block.y) * plan.chunks() * 2 * channels;
   A* wanted = source.affine == nullptr ? nullptr : sums;
   const auto go = [&](auto kernel) {
     constexpr int K = decltype(kernel)::value;
@@ -243,7 +227,7 @@ __global__ void __launch_bounds__(THREADS, 4)
   else if (source.kernel == 3) go(std::integral_constant<int, 3>());
   else if (source.kernel == 5) go(std::integral_constant<int, 5>());
   else if constexpr (SEVEN) go(std::integral_constant<int, 7>());
-  if (wanted == nullptr || !last_block(tickets + blockIdx.y * plan.pieces + piece, tiling.chunks, memory.flag)) return;
+  if (wanted == nullptr || !last_block(tickets + block.y * plan.pieces + piece, tiling.chunks, memory.flag)) return;
   const A* gain = nullptr;
   if (backward.centred)
     gain = cell.separable[product.route.operation == SEPARABLE_5].gain + int64_t(product.route.row) * 2 * channels;

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "access.cuh"
+#include "block.cuh"
+#include "launch.h"
 
 namespace {
 using namespace enas;

@@ -1,7 +1,8 @@
 // What an edge gives to one pixel, and what one pixel of its source gets back; V channels at once. Whatever needs no
 // pass of its own over the image is computed here, where it is asked for: pools, identities, batch norms.
 #pragma once
-#include "cell_backward.cuh"
+#include "access.cuh"
+#include "cell_backward.h"
 
 namespace enas {
 

@@ -1,18 +1,11 @@
 // Gradients gathered where their tensor was made: from all edges that read it, in their order, and from the output. A
 // node also sums what the batch norms of its edges need, and the gradients of their scales.
 #pragma once
+#include "backward.h"
 #include "depthwise_backward.cuh"
 #include "nodes.cuh"
 
 namespace enas {
-
-struct GatherPlan {
-  int slabs;   // of SLAB channels
-  int images;  // of a chunk
-  int parts;   // of an image, where a chunk is less than one
-  int chunks;  // of a child
-};
-constexpr int SLAB = 80;
 
 // What a slot's edges and the output send to its pixel; `readers` are the edges that read it, as bits.
 template <int V, class S, class A = Arithmetic<S>>
@@ -54,15 +47,17 @@ struct NormSums {
   int edge;  // whose scale is in front; -1 for none
 };
 
-// The gradients that a block sums: of node `node`, or of the product of LOOSE or OUTPUT.
+// The gradients that a block sums: of node `node` where `phase` is FIRST, for the batch norms of its edges, or of the
+// product of LOOSE or OUTPUT. Blocks: (chunks x slabs, jobs), a job is a child, or in LOOSE a child's input. `sums` is
+// [jobs][sides][chunks][2][channels], `tickets` [jobs][slabs].
 template <int V, class S>
-__device__ inline void gather(const CellBackward<S>& backward, Phase phase, int node, const GatherPlan& plan,
-                              Arithmetic<S>* sums, int* tickets) {
+__device__ inline void gather(const uint3& block, const CellBackward<S>& backward, Phase phase, int node,
+                              const GatherPlan& plan, Arithmetic<S>* sums, int* tickets) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
-  const int channels = cell.channels, slab = int(blockIdx.x) % plan.slabs, chunk = int(blockIdx.x) / plan.slabs;
+  const int channels = cell.channels, slab = int(block.x) % plan.slabs, chunk = int(block.x) / plan.slabs;
   const int first = slab * SLAB, width = channels - first < SLAB ? channels - first : SLAB;
-  const int job = int(blockIdx.y), child = phase == LOOSE ? job / 2 : job, sides = phase == FIRST ? cell.sides : 1;
+  const int job = int(block.y), child = phase == LOOSE ? job / 2 : job, sides = phase == FIRST ? cell.sides : 1;
   constexpr int MOST_SIDES = 2;
   NormSums<S> wanted[MOST_SIDES] = {};
   uint64_t readers = 0;
@@ -182,27 +177,14 @@ __device__ inline void gather(const CellBackward<S>& backward, Phase phase, int 
                   first, width, shared);
 }
 
-// Grid: (chunks x slabs, jobs), a job is a child, or in LOOSE a child's input. `phase` FIRST is the node, for the sums
-// of its edges. `sums` is [jobs][sides][chunks][2][channels], `tickets` [jobs][slabs].
-template <class S>
-__global__ void __launch_bounds__(THREADS) gather_gradients(CellBackward<S> backward, Phase phase, int node,
-                                                            GatherPlan plan, Arithmetic<S>* sums, int* tickets) {
-  if (backward.cell.vector) gather<WIDE>(backward, phase, node, plan, sums, tickets);
-  else gather<1>(backward, phase, node, plan, sums, tickets);
-}
-
-// Gradients of the cell's inputs, which are summed over the children that share one.
-template <class S>
-struct InputGradients {
-  S* to[2];
-};
-
+// Blocks: (images x parts, children but at least 1, inputs).
 template <int V, class S>
-__device__ inline void gather_input(const CellBackward<S>& backward, const InputGradients<S>& inputs, int parts) {
+__device__ inline void gather_input(const uint3& block, const CellBackward<S>& backward,
+                                    const InputGradients<S>& inputs, int parts) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
-  const int slot = int(blockIdx.z), own = int(blockIdx.y), image = int(blockIdx.x) / parts,
-            part = int(blockIdx.x) % parts;
+  const int slot = int(block.z), own = int(block.y), image = int(block.x) / parts,
+            part = int(block.x) % parts;
   const bool shared = cell.input_step[slot] == 0;
   if (shared ? own > 0 : own >= cell.children) return;
   SharedMemory memory;
@@ -220,22 +202,14 @@ __device__ inline void gather_input(const CellBackward<S>& backward, const Input
   });
 }
 
-// Grid: (images x parts, children but at least 1, inputs).
-template <class S>
-__global__ void __launch_bounds__(THREADS)
-    gather_inputs(CellBackward<S> backward, InputGradients<S> inputs, int parts) {
-  if (backward.cell.vector) gather_input<WIDE>(backward, inputs, parts);
-  else gather_input<1>(backward, inputs, parts);
-}
-
-// dscale [M][E][1 or B] from the sums of parts [M][E][B][parts].
+// dscale from the sums of parts [M][E][B][parts]. Blocks: (numbers / THREADS).
 template <class A>
-__global__ void sum_scales(const A* parts, A* dscale, int64_t numbers, int each) {
-  const int64_t i = int64_t(blockIdx.x) * THREADS + threadIdx.x;
-  if (i >= numbers) return;
+__device__ inline void sum_scales(const uint3& block, const A* parts, const ScaleSums<A>& scales) {
+  const int64_t i = int64_t(block.x) * THREADS + threadIdx.x;
+  if (i >= scales.numbers) return;
   A sum = A(0);
-  for (int part = 0; part < each; ++part) sum += parts[i * each + part];
-  dscale[i] = sum;
+  for (int part = 0; part < scales.each; ++part) sum += parts[i * scales.each + part];
+  scales.to[i] = sum;
 }
 
 }  // namespace enas

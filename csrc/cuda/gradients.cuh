@@ -1,30 +1,21 @@
 // From the sums of chunks to the gradients of the weight tables: first over the chunks of an edge, then over all edges
 // that used a row, by child and edge. Every number has one thread, which adds in this order.
 #pragma once
-#include "depthwise_backward.cuh"
-#include "product_backward.cuh"
+#include "tiles.cuh"
+#include "weight_sums.h"
 
 namespace enas {
 
-// Gradients of the weights of one edge, of a child's loose inputs and projection, and the chunks that they are summed
-// of.
-template <class A>
-struct WeightSums {
-  A *product_chunks[2], *depthwise_chunks[2];  // [jobs][chunks][...], for each half
-  A *product, *depthwise;                      // [M][E][2][channels * outputs], [M][E][2][taps * channels]
-  A *loose, *project;                          // [M][2][channels * outputs], [M][slots][channels * outputs]
-  int taps;                                    // of the largest kernel
-};
-
-// Grid: (numbers / THREADS, jobs, halves of FIRST or 1).
+// Blocks: (numbers / THREADS, jobs, halves of FIRST or 1).
 template <class S>
-__global__ void sum_chunks(CellBackward<S> backward, Phase phase, int node, Tiling tiling, DepthwisePlan plan,
-                           WeightSums<Arithmetic<S>> sums) {
+__device__ inline void sum_chunks(const uint3& block, const CellBackward<S>& backward, Phase phase, int node,
+                                  const Tiling& tiling, const DepthwisePlan& plan,
+                                  const WeightSums<Arithmetic<S>>& sums) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
-  const int half = int(blockIdx.z), slots = phase == OUTPUT ? cell.slots() : 1;
-  const int64_t job = blockIdx.y, numbers = int64_t(cell.channels) * cell.outputs;
-  const int64_t number = int64_t(blockIdx.x) * THREADS + threadIdx.x;
+  const int half = int(block.z), slots = phase == OUTPUT ? cell.slots() : 1;
+  const int64_t job = block.y, numbers = int64_t(cell.channels) * cell.outputs;
+  const int64_t number = int64_t(block.x) * THREADS + threadIdx.x;
   const Product<S> product = find_product(cell, phase == FIRST ? Phase(half) : phase, node, int(job) / slots);
   if (product.sources == 0) return;
   if (phase == OUTPUT && find_source(cell, product, int(job) % slots).x == nullptr) return;
@@ -48,30 +39,13 @@ __global__ void sum_chunks(CellBackward<S> backward, Phase phase, int node, Tili
   }
 }
 
-// The gradient of one tensor of weights.
-enum TableKind : int { DEPTHWISE, POINTWISE, GAIN, BIAS };
-enum TableOwner : int { OF_SEPARABLE_3, OF_SEPARABLE_5, OF_IDENTITY, OF_LOOSE, OF_PROJECT };
-template <class A>
-struct WeightTable {
-  A* to;
-  int64_t begin, end;  // among the numbers of all tables
-  int row;             // numbers in a row
-  TableOwner owner;
-  TableKind kind;
-};
-constexpr int MOST_TABLES = 17;
-template <class A>
-struct WeightTables {
-  WeightTable<A> table[MOST_TABLES];
-  int count, halves;
-};
-
+// Blocks: (numbers of all tables / THREADS).
 template <class S>
-__global__ void sum_tables(CellBackward<S> backward, WeightSums<Arithmetic<S>> sums,
-                           WeightTables<Arithmetic<S>> tables) {
+__device__ inline void sum_tables(const uint3& block, const CellBackward<S>& backward,
+                                  const WeightSums<Arithmetic<S>>& sums, const WeightTables<Arithmetic<S>>& tables) {
   using A = Arithmetic<S>;
   const Cell<S>& cell = backward.cell;
-  const int64_t number = int64_t(blockIdx.x) * THREADS + threadIdx.x;
+  const int64_t number = int64_t(block.x) * THREADS + threadIdx.x;
   int at = 0;
   while (at < tables.count && number >= tables.table[at].end) ++at;
   if (at == tables.count) return;

@@ -3,6 +3,7 @@
 // published widths 20, 40 and 80 has no column too many.
 #pragma once
 #include "access.cuh"
+#include "block.cuh"
 
 namespace enas::matrix {
 
@@ -18,7 +19,7 @@ constexpr int ROWS = FOUR * (THREADS / S);
 
 struct Shape {
   int batch, height, width, out_height, out_width, inputs, outputs, kernel;
-  bool reduced;
+  bool dense, reduced;  // a convolution, else 1x1 with ReLU in front, of which one may be a factorised reduction
 
   ENAS_BOTH int64_t pixels() const { return int64_t(batch) * height * width; }          // of a child
   ENAS_BOTH int64_t out_pixels() const { return int64_t(batch) * out_height * out_width; }  // of a child
@@ -31,6 +32,7 @@ struct Shape {
   ENAS_BOTH int end(int part) const { return part == 0 ? split() : outputs; }
   // Tiles of `columns` outputs; none has outputs of both parts.
   ENAS_BOTH int tiles(int part, int columns) const { return (end(part) - begin(part) + columns - 1) / columns; }
+  ENAS_BOTH int64_t tiles_of_rows(int rows) const { return (out_pixels() + rows - 1) / rows; }
   ENAS_BOTH int tiles(int columns) const { return tiles(0, columns) + (reduced ? tiles(1, columns) : 0); }
 };
 
@@ -78,21 +80,20 @@ struct Gradient {
 };
 
 // The number that the weights' row `k` = (tap, input) multiplies for an output pixel of `part`; 0 outside the image.
-template <bool DENSE, class S>
+template <class S>
 __device__ inline Arithmetic<S> find_input(const Shape& shape, const S* x, const Pixel& pixel, int part, int k) {
   using A = Arithmetic<S>;
   if (pixel.y < 0 || k >= shape.depth()) return A(0);
-  if constexpr (DENSE) {
+  if (shape.dense) {
     const int tap = k / shape.inputs, input = k - tap * shape.inputs;
     const int row = tap / shape.kernel, half = shape.kernel / 2;
     const int at_y = pixel.y + row - half, at_x = pixel.x + (tap - row * shape.kernel) - half;
     if (at_y < 0 || at_y >= shape.height || at_x < 0 || at_x >= shape.width) return A(0);
     return widen(x[pixel.at(shape, at_y, at_x) * shape.inputs + input]);
-  } else {
-    const int at_y = shape.reduced ? 2 * pixel.y + part : pixel.y, at_x = shape.reduced ? 2 * pixel.x + part : pixel.x;
-    if (at_y >= shape.height || at_x >= shape.width) return A(0);
-    return relu(widen(x[pixel.at(shape, at_y, at_x) * shape.inputs + k]));
   }
+  const int at_y = shape.reduced ? 2 * pixel.y + part : pixel.y, at_x = shape.reduced ? 2 * pixel.x + part : pixel.x;
+  if (at_y >= shape.height || at_x >= shape.width) return A(0);
+  return relu(widen(x[pixel.at(shape, at_y, at_x) * shape.inputs + k]));
 }
 
 // Shared memory of a tile of ROWS x COLUMNS. `left` holds DEPTH columns of the left matrix and later the result.
@@ -162,18 +163,18 @@ struct Tile {
 };
 
 // z [M][pixels][outputs] and, unless null, the moments [M][tiles of rows][3][outputs] of each tile: its first pixel,
-// the sums of the distances to that and of their squares. Grid: (tiles of rows, tiles of outputs, M).
-template <bool DENSE, int S, class T, class A = Arithmetic<T>>
-__global__ void __launch_bounds__(THREADS) forward(Shape shape, const T* x, const A* weight, T* z, A* moments) {
+// the sums of the distances to that and of their squares. Blocks: (tiles of rows, tiles of outputs, M).
+template <int S, class T, class A = Arithmetic<T>>
+__device__ inline void forward(const uint3& block, const Shape& shape, const T* x, const A* weight, T* z, A* moments) {
   SharedMemory memory;
   const Tile<S, A> tile(memory);
   A* partial = memory.take<A>(2 * THREADS);
-  const OutputTile outputs(shape, COLUMNS<S>, int(blockIdx.y));
-  const int64_t child = blockIdx.z, first = int64_t(blockIdx.x) * ROWS<S>;
+  const OutputTile outputs(shape, COLUMNS<S>, int(block.y));
+  const int64_t child = block.z, first = int64_t(block.x) * ROWS<S>;
   const int rows = tile.find_pixels(shape, first);
   const T* own = x + child * shape.pixels() * shape.inputs;
   A* result = tile.template multiply<false>(
-      shape.depth(), [&](int row, int k) { return find_input<DENSE>(shape, own, tile.pixels[row], outputs.part, k); },
+      shape.depth(), [&](int row, int k) { return find_input(shape, own, tile.pixels[row], outputs.part, k); },
       [&](int k, int column) {
         const bool inside = k < shape.depth() && column < outputs.count;
         return inside ? weight[int64_t(k) * shape.outputs + outputs.first + column] : A(0);
@@ -206,24 +207,24 @@ __global__ void __launch_bounds__(THREADS) forward(Shape shape, const T* x, cons
     sum += partial[other * COLUMNS<S> + column];
     squares += partial[THREADS + other * COLUMNS<S> + column];
   }
-  A* moment = moments + (child * gridDim.x + blockIdx.x) * 3 * shape.outputs + outputs.first + column;
+  A* moment = moments + (child * shape.tiles_of_rows(ROWS<S>) + block.x) * 3 * shape.outputs + outputs.first + column;
   moment[0] = result[column];
   moment[shape.outputs] = sum;
   moment[2 * shape.outputs] = squares;
 }
 
-// dx [M][pixels][inputs], by the output pixels. Grid: (tiles of rows, tiles of inputs x parts, M).
-template <bool DENSE, int S, class T, class A = Arithmetic<T>>
-__global__ void __launch_bounds__(THREADS) backward_inputs(Shape shape, Gradient<T> gradient, const T* x,
-                                                           const A* weight, T* dx) {
+// dx [M][pixels][inputs], by the output pixels. Blocks: (tiles of rows, tiles of inputs x parts, M).
+template <int S, class T, class A = Arithmetic<T>>
+__device__ inline void backward_inputs(const uint3& block, const Shape& shape, Gradient<T> gradient, const T* x,
+                                       const A* weight, T* dx) {
   SharedMemory memory;
   const Tile<S, A> tile(memory);
-  const int part = int(blockIdx.y) % shape.parts(), first = int(blockIdx.y) / shape.parts() * COLUMNS<S>;
+  const int part = int(block.y) % shape.parts(), first = int(block.y) / shape.parts() * COLUMNS<S>;
   const int inputs = shape.inputs - first < COLUMNS<S> ? shape.inputs - first : COLUMNS<S>;
-  const int64_t child = blockIdx.z;
+  const int64_t child = block.z;
   const int begin = shape.begin(part), count = shape.end(part) - begin;
   const int depth = shape.kernel * shape.kernel * count;
-  const int rows = tile.find_pixels(shape, int64_t(blockIdx.x) * ROWS<S>);
+  const int rows = tile.find_pixels(shape, int64_t(block.x) * ROWS<S>);
   gradient.dy += child * shape.out_pixels() * shape.outputs;
   gradient.z += child * shape.out_pixels() * shape.outputs;
   gradient.factors += child * 3 * shape.outputs;
@@ -232,7 +233,7 @@ __global__ void __launch_bounds__(THREADS) backward_inputs(Shape shape, Gradient
       [&](int row, int k) {
         Pixel pixel = tile.pixels[row];
         if (pixel.y < 0 || k >= depth) return A(0);
-        if constexpr (DENSE) {
+        if (shape.dense) {
           const int tap = k / count, tap_y = tap / shape.kernel, half = shape.kernel / 2;
           k -= tap * count;
           pixel.y -= tap_y - half;
@@ -243,7 +244,7 @@ __global__ void __launch_bounds__(THREADS) backward_inputs(Shape shape, Gradient
       },
       [&](int k, int column) {
         if (k >= depth || column >= inputs) return A(0);
-        const int tap = DENSE ? k / count : 0;
+        const int tap = shape.dense ? k / count : 0;
         return weight[(int64_t(tap) * shape.inputs + first + column) * shape.outputs + begin + k - tap * count];
       });
 
@@ -255,7 +256,7 @@ __global__ void __launch_bounds__(THREADS) backward_inputs(Shape shape, Gradient
     const auto index = [&](int y, int x) { return (own + pixel.at(shape, y, x)) * shape.inputs + first + column; };
     if (y >= shape.height || at_x >= shape.width) continue;
     const int64_t at = index(y, at_x);
-    const bool passed = DENSE || widen(x[at]) > A(0);
+    const bool passed = shape.dense || widen(x[at]) > A(0);
     dx[at] = narrow<T>(passed ? result[row * tile.RESULT_PITCH + column] : A(0));
     if (!shape.reduced || part != 0) continue;  // the other two of four pixels are seen by no output
     if (at_x + 1 < shape.width) dx[index(y, at_x + 1)] = narrow<T>(A(0));

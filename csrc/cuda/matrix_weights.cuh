@@ -24,10 +24,10 @@ size_t weights_bytes() {
 }
 
 // chunks [M][chunks][depth][outputs] of the gradients of weights [depth][outputs].
-// Grid: (chunks, tiles of depth x tiles of outputs, M).
-template <bool DENSE, int S, class T, class A = Arithmetic<T>>
-__global__ void __launch_bounds__(THREADS) backward_weights(Shape shape, Gradient<T> gradient, const T* x,
-                                                            int64_t chunk, A* chunks) {
+// Blocks: (chunks, tiles of depth x tiles of outputs, M).
+template <int S, class T, class A = Arithmetic<T>>
+__device__ inline void backward_weights(const uint3& block, const Shape& shape, Gradient<T> gradient, const T* x,
+                                        int64_t chunk, A* chunks) {
   constexpr int SIDE = COLUMNS<S>;
   SharedMemory memory;
   A* left = memory.take<A>(STEP * SIDE);   // [pixel][row of the weights]
@@ -36,9 +36,9 @@ __global__ void __launch_bounds__(THREADS) backward_weights(Shape shape, Gradien
   Pixel* pixels = memory.take<Pixel>(STEP);
   const int depth = shape.depth(), thread = int(threadIdx.x), group = thread / (S * S);
   const int row = thread % (S * S) / S * FIVE, column = thread % S * FIVE;
-  const int output_tiles = shape.tiles(SIDE), first = int(blockIdx.y) / output_tiles * SIDE;
-  const OutputTile outputs(shape, SIDE, int(blockIdx.y) % output_tiles);
-  const int64_t child = blockIdx.z, begin = int64_t(blockIdx.x) * chunk;
+  const int output_tiles = shape.tiles(SIDE), first = int(block.y) / output_tiles * SIDE;
+  const OutputTile outputs(shape, SIDE, int(block.y) % output_tiles);
+  const int64_t child = block.z, begin = int64_t(block.x) * chunk;
   const int64_t end = begin + chunk < shape.out_pixels() ? begin + chunk : shape.out_pixels();
   const T* own = x + child * shape.pixels() * shape.inputs;
   gradient.dy += child * shape.out_pixels() * shape.outputs;
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(THREADS) backward_weights(Shape shape, Gradien
     __syncthreads();
     for (int i = thread; i < STEP * SIDE; i += THREADS) {
       const Pixel& pixel = pixels[i / SIDE];
-      left[i] = find_input<DENSE>(shape, own, pixel, outputs.part, first + i % SIDE);
+      left[i] = find_input(shape, own, pixel, outputs.part, first + i % SIDE);
       const bool inside = pixel.y >= 0 && i % SIDE < outputs.count;
       right[i] = inside ? gradient.at(shape, pixel.out(shape), outputs.first + i % SIDE) : A(0);
     }
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(THREADS) backward_weights(Shape shape, Gradien
         }
     __syncthreads();
   }
-  A* to = chunks + (child * gridDim.x + blockIdx.x) * depth * shape.outputs;
+  A* to = chunks + (child * shape.tiles_of_rows(int(chunk)) + block.x) * depth * shape.outputs;
   for (int i = thread; i < SIDE * SIDE; i += THREADS)
     if (first + i / SIDE < depth && i % SIDE < outputs.count)
       to[int64_t(first + i / SIDE) * shape.outputs + outputs.first + i % SIDE] = result[i];

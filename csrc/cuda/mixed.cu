@@ -6,16 +6,15 @@ using namespace enas;
 namespace batch = enas::batch_norm;
 
 template <class S>
-class Forward {
+class MixedForward {
   using A = Arithmetic<S>;
 
  public:
-  Forward(const MixedEdges<S>& edges, S* out)
+  MixedForward(const MixedEdges<S>& edges, S* out)
       : edges_(edges), cell_(edges.cell), on_(edges.input1) {
     const int64_t node = edges.children() * edges.node_size();
     Tensor sum = empty(on_, {node}, arithmetic_type(on_));
     moments_ = empty(on_, {edges.children() * edges.chunks() * 2 * cell_.channels}, arithmetic_type(on_));
-    work_ = make_work(on_, edges.sized(0));
     for (int number = 0, edge = 0; number < cell_.nodes; ++number) {
       for (const int first = edge; edge < int(cell_.edges.size()) && cell_.edges[edge].node == number; ++edge) {
         convolve(edge);
@@ -34,16 +33,16 @@ class Forward {
   const MixedCell& cell_;
   const Tensor& on_;
   Tensor moments_;
-  Work work_;
 
   static Grid grid(int64_t numbers) { return {blocks_of(numbers, mixed::THREADS), mixed::THREADS}; }
 
   void convolve(int edge) {
     for (const Candidate& one : cell_.candidates) {
       if (one.halves == 0 && !(one.operation == IDENTITY && edges_.reduces(edge))) continue;
-      const Cell<S> single = edges_.single(edge, one);
-      run_products(on_, single, FIRST, 0, work_);
-      if (one.halves == 2) run_products(on_, single, SECOND, 0, work_);
+      Forward<S> program(on_, edges_.single(edge, one), false);
+      program.add_products(FIRST, 0);
+      if (one.halves == 2) program.add_products(SECOND, 0);
+      program.run();
     }
   }
 
@@ -60,8 +59,8 @@ class Forward {
         launch(on_, {dim3(chunks, blocks_of(cell_.channels, mixed::THREADS), children), mixed::THREADS,
                      shared_bytes<A>(2 * mixed::THREADS)},
                mixed::sum_moments<S>, sizes, edges_.rows(), z, pointer<A>(moments_));
-      launch(on_, {dim3(blocks_of(cell_.channels, batch::LANES), children), dim3(batch::LANES, batch::SLICES),
-                   shared_bytes<double>(batch::LANES * batch::SLICES)},
+      launch(on_, {dim3(blocks_of(cell_.channels, batch::LANES), children), mixed::THREADS,
+                   shared_bytes<double>(mixed::THREADS)},
              mixed::finish_moments<S>, sizes, int64_t(chunks), z, pointer<A>(moments_), norm, edges_.given,
              edges_.gain(edges_.weights, norm), edges_.bias(edges_.weights, norm), edges_.used, edges_.affine);
     }
@@ -96,7 +95,7 @@ std::tuple<Tensor, Tensor, Tensor> mixed_cell(const Tensor& input0, const Tensor
                         pointer<A>(used), pointer<A>(affine), nullptr};
     Tensor pooled = images(edges.pools());
     edges.pooled = pointer<S>(pooled);
-    Forward<S>(edges, pointer<S>(out));
+    MixedForward<S>(edges, pointer<S>(out));
     return std::make_tuple(out, slots > 0 ? saved : images(0), used);
   });
 }

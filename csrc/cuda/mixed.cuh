@@ -9,10 +9,9 @@ namespace enas::mixed {
 
 using batch_norm::LANES;
 using batch_norm::slice_begin;
-using batch_norm::SLICES;
 using batch_norm::sum_slices;
 
-constexpr int THREADS = 256;
+constexpr int THREADS = batch_norm::THREADS;
 constexpr int MOST_TERMS = 16;  // operations of an edge that give something
 
 // Sizes of one edge. `norms` are those of the whole cell, [M][norms][...].
@@ -102,16 +101,16 @@ __global__ void sum_moments(Sizes sizes, int64_t rows, const S* z, Arithmetic<S>
   to[channels] = squares;
 }
 
-// Batch norm `norm` of all children from those sums, or as it is given. Grid: (channels / LANES, M), threads: (LANES,
-// SLICES).
+// Batch norm `norm` of all children from those sums, or as it is given. Grid: (channels / LANES, M).
 template <class S>
 __global__ void finish_moments(Sizes sizes, int64_t chunks, const S* z, const Arithmetic<S>* sums, int norm,
                                const Arithmetic<S>* given, const Arithmetic<S>* gain, const Arithmetic<S>* bias,
                                Arithmetic<S>* used, Arithmetic<S>* affine) {
   using A = Arithmetic<S>;
   SharedMemory memory;
-  double* shared = memory.take<double>(LANES * SLICES);
-  const int channel = int(blockIdx.x) * LANES + int(threadIdx.x), slice = int(threadIdx.y), channels = sizes.channels;
+  double* shared = memory.take<double>(THREADS);
+  const int channel = int(blockIdx.x) * LANES + batch_norm::lane_of_thread(), channels = sizes.channels;
+  const int slice = batch_norm::slice_of_thread();
   const int64_t child = blockIdx.y, at = (child * sizes.norms + norm) * 2 * channels + channel;
   double sum = 0, squares = 0;
   if (channel < channels && given == nullptr)

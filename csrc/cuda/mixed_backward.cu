@@ -7,14 +7,14 @@ using namespace enas;
 namespace batch = enas::batch_norm;
 
 template <class S>
-class Backward {
+class MixedBackward {
   using A = Arithmetic<S>;
 
  public:
   Tensor dinputs[2], dmixing;
   std::vector<Tensor> tables;
 
-  Backward(const MixedEdges<S>& edges, const Tensor& grad, bool given)
+  MixedBackward(const MixedEdges<S>& edges, const Tensor& grad, bool given)
       : dmixing(zeros_like(edges.mixing)), edges_(edges), cell_(edges.cell), on_(edges.input1), given_(given) {
     const int64_t children = edges.children(), node = children * edges.node_size(), channels = cell_.channels;
     const auto numbers = [&](int64_t count) { return empty(on_, {count}, arithmetic_type(on_)); };
@@ -27,7 +27,6 @@ class Backward {
     senders_ = empty(on_, {int64_t(cell_.candidates.size()) * children * edges.slot_size(0)});
     for (int slot = 0; slot < cell_.nodes + 2; ++slot)
       sent_.push_back(zeros(on_, {children * edges.slot_size(slot)}, arithmetic_type(on_)));
-    prepare_work();
 
     int edge = int(cell_.edges.size()) - 1;
     for (int number = cell_.nodes - 1; number >= 0; --number) {
@@ -50,20 +49,8 @@ class Backward {
   Tensor dnode_, between_, middle_;  // gradients of a node, and of what a convolution has on its way
   Tensor senders_;                   // what each operation of an edge sends to its source
   std::vector<Tensor> sent_;         // what all edges sent to each slot
-  Work work_;
-  WeightWork<S> weights_;
 
   static Grid grid(int64_t numbers) { return {blocks_of(numbers, mixed::THREADS), mixed::THREADS}; }
-
-  // Scratch for the largest edge and kernel.
-  void prepare_work() {
-    CellBackward<S> largest{};
-    largest.cell = edges_.sized(0);
-    for (const Candidate& one : cell_.candidates)
-      if (one.halves) largest.cell.separable[0].kernel = std::max(largest.cell.separable[0].kernel, one.kernel);
-    work_ = make_work(on_, largest.cell);
-    weights_ = make_weight_work(on_, largest);
-  }
 
   S* sender(int place, int edge) const {
     return pointer<S>(senders_) + place * edges_.children() * edges_.slot_size(cell_.edges[edge].source);
@@ -108,8 +95,8 @@ class Backward {
     launch(on_, {dim3(chunks, blocks_of(cell_.channels, mixed::THREADS), children), mixed::THREADS,
                  shared_bytes<A>(mixed::THREADS)},
            mixed::sum_terms<S>, sizes, edges_.rows(), terms, pointer<S>(dnode_), edges_.used, pointer<A>(sums_));
-    launch(on_, {dim3(blocks_of(cell_.channels, batch::LANES), count, children), dim3(batch::LANES, batch::SLICES),
-                 shared_bytes<double>(batch::LANES * batch::SLICES)},
+    launch(on_, {dim3(blocks_of(cell_.channels, batch::LANES), count, children), mixed::THREADS,
+                 shared_bytes<double>(mixed::THREADS)},
            mixed::finish_terms<S>, sizes, int64_t(chunks), terms, pointer<A>(sums_), given_, edges_.used,
            edges_.gain(edges_.weights, 0), edges_.bias(edges_.weights, 0), pointer<A>(coefficients_),
            pointer<A>(dnorms_), pointer<double>(along_));
@@ -133,25 +120,23 @@ class Backward {
     backward.dnorms = pointer<A>(dnorms_) + 2 * norm;
     backward.cell.vector = backward.cell.vector && wide<S>({to}, {cell_.channels});
     const int halves = std::max(one.halves, 1);
+    Backward<S> program(on_, backward, nullptr);
     for (int half = halves - 1; half >= 0; --half) {
-      run_product_gradients(on_, backward, Phase(half), 0, weights_);
-      if (one.halves) run_depthwise_gradients(on_, backward, Phase(half), 0, weights_, work_);
+      program.add_products(Phase(half), 0);
+      if (one.halves) program.add_depthwise(Phase(half), 0);
     }
-    sum_weight_chunks(on_, backward, FIRST, 0, halves, weights_);
+    program.add_chunks(FIRST, 0, halves);
     WeightTables<A> written{{}, 0, halves};
-    const auto write = [&](A* table, int64_t numbers, TableOwner owner, TableKind kind) {
-      const int64_t begin = written.count == 0 ? 0 : written.table[written.count - 1].end;
-      written.table[written.count++] = {table, begin, begin + numbers, int(numbers), owner, kind};
-    };
     const int64_t products = int64_t(cell_.channels) * cell_.channels;
     const int64_t taps = int64_t(one.kernel) * one.kernel * cell_.channels;
     if (one.halves) {
-      write(edges_.depthwise(tables, edge, one), halves * taps, OF_SEPARABLE_3, DEPTHWISE);
-      write(edges_.pointwise(tables, edge, one), halves * products, OF_SEPARABLE_3, POINTWISE);
+      written.add(edges_.depthwise(tables, edge, one), halves * taps, 1, OF_SEPARABLE_3, DEPTHWISE);
+      written.add(edges_.pointwise(tables, edge, one), halves * products, 1, OF_SEPARABLE_3, POINTWISE);
     } else {
-      write(edges_.reduction(tables, edge), products, OF_IDENTITY, POINTWISE);
+      written.add(edges_.reduction(tables, edge), products, 1, OF_IDENTITY, POINTWISE);
     }
-    sum_weight_tables(on_, backward, weights_, written);
+    program.add_tables(written);
+    program.run();
   }
 
   void finish(int input) {
@@ -181,7 +166,7 @@ std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> mixed_cell_backward(
     const int64_t numbers = cell.children * edges.norms() * cell.channels;
     launch(input1, {blocks_of(numbers, mixed::THREADS), mixed::THREADS}, mixed::make_affine<A>, numbers, edges.norms(),
            cell.channels, edges.used, pointer<A>(weights[cell.gain]), pointer<A>(weights[cell.bias]), edges.affine);
-    Backward<S> backward(edges, grad, given);
+    MixedBackward<S> backward(edges, grad, given);
     return std::make_tuple(backward.dinputs[0], backward.dinputs[1], backward.dmixing, backward.tables);
   });
 }

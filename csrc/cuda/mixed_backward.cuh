@@ -88,15 +88,16 @@ __global__ void sum_terms(Sizes sizes, int64_t rows, Terms<S> terms, const S* dy
 }
 
 // What the backward of a term's batch norm is made of, and along [terms][M][channels], the sum of dy * what the
-// operation gave. Grid: (channels / LANES, terms, M), threads: (LANES, SLICES).
+// operation gave. Grid: (channels / LANES, terms, M).
 template <class S>
 __global__ void finish_terms(Sizes sizes, int64_t chunks, Terms<S> terms, const Arithmetic<S>* sums, bool given,
                              const Arithmetic<S>* used, const Arithmetic<S>* gain, const Arithmetic<S>* bias,
                              Arithmetic<S>* coefficients, Arithmetic<S>* dnorms, double* along) {
   using A = Arithmetic<S>;
   SharedMemory memory;
-  double* shared = memory.take<double>(LANES * SLICES);
-  const int channel = int(blockIdx.x) * LANES + int(threadIdx.x), slice = int(threadIdx.y), channels = sizes.channels;
+  double* shared = memory.take<double>(THREADS);
+  const int channel = int(blockIdx.x) * LANES + batch_norm::lane_of_thread(), channels = sizes.channels;
+  const int slice = batch_norm::slice_of_thread();
   const int t = int(blockIdx.y);
   const int64_t child = blockIdx.z;
   double sum = 0, centred = 0;

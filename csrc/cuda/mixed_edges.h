@@ -2,7 +2,7 @@
 // pieces of the mixed cell's; the factorised reduction likewise; and the terms of the weighted sum.
 #pragma once
 #include "mixed.cuh"
-#include "phases.h"
+#include "passes.h"
 
 namespace enas {
 

@@ -2,11 +2,12 @@
 // the loose ends.
 #pragma once
 #include "edges.cuh"
+#include "forward.h"
 #include "tiles.cuh"
 
 namespace enas {
 
-// Calls f(pixel, y, x, channel) for the part of an image that a block of a grid (images x parts, ...) has.
+// Calls f(pixel, y, x, channel) for the part of an image that a block of (images x parts, ...) has.
 template <int V, class F>
 __device__ inline void each_pixel(const Plane& plane, int channels, int part, int parts, F f) {
   const int groups = channels / V, size = int(plane.pixels()) * groups;
@@ -17,10 +18,11 @@ __device__ inline void each_pixel(const Plane& plane, int channels, int part, in
   }
 }
 
+// Blocks: (images x parts, children). The node goes to its place, or to `result`.
 template <int V, class S>
-__device__ inline void sum_node(const Cell<S>& cell, int node, int parts, S* result) {
+__device__ inline void sum_node(const uint3& block, const Cell<S>& cell, int node, int parts, S* result) {
   using A = Arithmetic<S>;
-  const int child = int(blockIdx.y), image = int(blockIdx.x) / parts, part = int(blockIdx.x) % parts;
+  const int child = int(block.y), image = int(block.x) / parts, part = int(block.x) % parts;
   S* to = (result == nullptr ? cell.place(child, cell.places.node(node)) : result + child * cell.out_size()) +
           image * cell.out.pixels() * cell.channels;
   each_pixel<V>(cell.out, cell.channels, part, parts, [&](int pixel, int y, int x, int channel) {
@@ -35,17 +37,11 @@ __device__ inline void sum_node(const Cell<S>& cell, int node, int parts, S* res
   });
 }
 
-// Grid: (images x parts, children). The node goes to its place, or to `result`.
-template <class S>
-__global__ void __launch_bounds__(THREADS) sum_nodes(Cell<S> cell, int node, int parts, S* result) {
-  if (cell.vector) sum_node<WIDE>(cell, node, parts, result);
-  else sum_node<1>(cell, node, parts, result);
-}
-
+// Blocks: (images x parts, children).
 template <int V, class S>
-__device__ inline void write_output(const Cell<S>& cell, int parts, S* out) {
+__device__ inline void write_output(const uint3& block, const Cell<S>& cell, int parts, S* out) {
   using A = Arithmetic<S>;
-  const int child = int(blockIdx.y), image = int(blockIdx.x) / parts, part = int(blockIdx.x) % parts;
+  const int child = int(block.y), image = int(block.x) / parts, part = int(block.x) % parts;
   const bool projected = cell.project.weight != nullptr;
   const int channels = cell.channels, all = projected ? channels : cell.blocks * channels;
   const uint64_t read = projected ? 0 : cell.read(child);
@@ -67,25 +63,20 @@ __device__ inline void write_output(const Cell<S>& cell, int parts, S* out) {
   });
 }
 
-// Grid: (images x parts, children).
-template <class S>
-__global__ void __launch_bounds__(THREADS) write_outputs(Cell<S> cell, int parts, S* out) {
-  if (cell.vector) write_output<WIDE>(cell, parts, out);
-  else write_output<1>(cell, parts, out);
-}
-
-// Statistics [M][N][2][C] of norms that are not used: mean 0, variance 1.
+// Blocks: (numbers / THREADS).
 template <class A>
-__global__ void clear_statistics(A* used, int64_t numbers, int channels) {
-  const int64_t i = int64_t(blockIdx.x) * THREADS + threadIdx.x;
-  if (i < numbers) used[i] = A(i / channels % 2);
+__device__ inline void clear(const uint3& block, const Cleared<A>& cleared) {
+  const int64_t i = int64_t(block.x) * THREADS + threadIdx.x;
+  if (i < cleared.tickets_count) cleared.tickets[i] = 0;
+  if (i < cleared.used_count) cleared.used[i] = A(i / cleared.channels % 2);
 }
 
-// Grid: (norms x channels / THREADS, children).
+// The affine maps of the batch norms that were used, from their statistics. Blocks: (norms x channels / THREADS,
+// children).
 template <class S>
-__global__ void restore_affine(Cell<S> cell) {
+__device__ inline void restore_affine(const uint3& block, const Cell<S>& cell) {
   using A = Arithmetic<S>;
-  const int i = int(blockIdx.x) * THREADS + int(threadIdx.x), child = int(blockIdx.y), channels = cell.outputs;
+  const int i = int(block.x) * THREADS + int(threadIdx.x), child = int(block.y), channels = cell.outputs;
   const int norm = i / channels, channel = i % channels, edge = norm / 2;
   if (norm >= cell.norms) return;
   const A *gain = nullptr, *bias = nullptr;

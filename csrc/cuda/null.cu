@@ -1,5 +1,5 @@
 // `null` on CUDA.
-#include "launch.cuh"
+#include "launch.h"
 
 namespace {
 using namespace enas;

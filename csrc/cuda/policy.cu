@@ -2,7 +2,8 @@
 #include "../policy_arguments.h"
 #include "../policy_backward.h"
 
-#include "launch.cuh"
+#include "block.cuh"
+#include "launch.h"
 
 namespace {
 using namespace enas;

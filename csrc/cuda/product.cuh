@@ -5,15 +5,18 @@
 
 namespace enas {
 
-// A thread holds QUAD pixels x N outputs: 16 threads cover the pixels of a tile, 10 the outputs.
-constexpr int QUAD = 4;
-template <int N>
-constexpr int WIDTH = 10 * N;
-
-struct ProductPlan {
-  Tiling tiling;
-  int piece, output_pieces, area;
-};
+// Calls f(integral constant N) for N of choose_number.
+template <class S, class F>
+__device__ inline void with_number(int outputs, F f) {
+  if constexpr (std::is_same_v<S, double>) {
+    f(std::integral_constant<int, 4>());
+  } else {
+    const int number = choose_number<S>(outputs);
+    if (number == 2) f(std::integral_constant<int, 2>());
+    else if (number == 4) f(std::integral_constant<int, 4>());
+    else f(std::integral_constant<int, 8>());
+  }
+}
 
 // sums[pixel][output] += middle[channel][pixel] * weights[channel][output].
 template <int N, class A>
@@ -86,17 +89,17 @@ __device__ inline void finish_norm(const Cell<S>& cell, const Product<S>& produc
   cell.affine[norm + outputs + output] = affine.offset;
 }
 
-// Grid: (chunks x pieces of outputs, jobs). `moments` is [jobs][chunks][4][outputs], `tickets` [jobs][pieces of
+// Blocks: (chunks x pieces of outputs, jobs). `moments` is [jobs][chunks][4][outputs], `tickets` [jobs][pieces of
 // outputs].
-template <class S, int N>
-__global__ void __launch_bounds__(THREADS)
-    compute_products(Cell<S> cell, Phase phase, int node, ProductPlan plan, Arithmetic<S>* moments, int* tickets) {
+template <int N, class S>
+__device__ inline void compute_products(const uint3& block, const Cell<S>& cell, Phase phase, int node,
+                                        const ProductPlan& plan, Arithmetic<S>* moments, int* tickets) {
   using A = Arithmetic<S>;
   constexpr int W = WIDTH<N>, STAGE = W + 1;
-  const Product<S> product = find_product(cell, phase, node, int(blockIdx.y));
+  const Product<S> product = find_product(cell, phase, node, int(block.y));
   if (product.sources == 0) return;
-  const int channels = cell.channels, chunk = int(blockIdx.x) / plan.output_pieces;
-  const int output_piece = int(blockIdx.x) % plan.output_pieces, first = output_piece * W;
+  const int channels = cell.channels, chunk = int(block.x) / plan.output_pieces;
+  const int output_piece = int(block.x) % plan.output_pieces, first = output_piece * W;
   const int outputs = cell.outputs - first < W ? cell.outputs - first : W;
 
   SharedMemory memory;
@@ -147,7 +150,7 @@ __global__ void __launch_bounds__(THREADS)
         }
     }
   }
-  A* own = moments + int64_t(blockIdx.y) * plan.tiling.chunks * 4 * cell.outputs;
+  A* own = moments + int64_t(block.y) * plan.tiling.chunks * 4 * cell.outputs;
   if (cell.given == nullptr) {
     A* exchange = area;  // at least THREADS numbers
     sum = sum_parts(sum, W, parts, exchange);
@@ -160,7 +163,7 @@ __global__ void __launch_bounds__(THREADS)
       to[2 * cell.outputs] = squares;
       to[3 * cell.outputs] = pixels;
     }
-    if (!last_block(tickets + blockIdx.y * plan.output_pieces + output_piece, plan.tiling.chunks, flag)) return;
+    if (!last_block(tickets + block.y * plan.output_pieces + output_piece, plan.tiling.chunks, flag)) return;
   } else if (chunk != 0) {
     return;
   }

@@ -2,7 +2,7 @@
 // where there is no depthwise convolution), recomputing what was multiplied; and the gradient of the weights, a sum for
 // each chunk of tiles.
 #pragma once
-#include "cell_backward.cuh"
+#include "cell_backward.h"
 #include "product.cuh"
 
 namespace enas {
@@ -130,18 +130,18 @@ __device__ inline void store_gradient(const A* stage, int pitch, const Tile& til
   }
 }
 
-// Grid: (chunks, jobs), a job of OUTPUT is a slot. `partial` is [jobs][chunks][channels][outputs].
-template <class S, int N>
-__global__ void __launch_bounds__(THREADS) compute_product_gradients(CellBackward<S> backward, Phase phase, int node,
-                                                                     ProductPlan plan, Arithmetic<S>* partial) {
+// Blocks: (chunks, jobs), a job of OUTPUT is a slot. `partial` is [jobs][chunks][channels][outputs].
+template <int N, class S>
+__device__ inline void compute_product_gradients(const uint3& block, const CellBackward<S>& backward, Phase phase,
+                                                 int node, const ProductPlan& plan, Arithmetic<S>* partial) {
   using A = Arithmetic<S>;
   constexpr int W = WIDTH<N>;
   const Cell<S>& cell = backward.cell;
-  const int slots = phase == OUTPUT ? cell.slots() : 1, slot = int(blockIdx.y) % slots;
-  const Product<S> product = find_product(cell, phase, node, int(blockIdx.y) / slots);
+  const int slots = phase == OUTPUT ? cell.slots() : 1, slot = int(block.y) % slots;
+  const Product<S> product = find_product(cell, phase, node, int(block.y) / slots);
   if (product.sources == 0) return;
   if (phase == OUTPUT && find_source(cell, product, slot).x == nullptr) return;
-  const int channels = cell.channels, outputs = cell.outputs, chunk = int(blockIdx.x);
+  const int channels = cell.channels, outputs = cell.outputs, chunk = int(block.x);
   const int stage_pitch = plan.piece + 1;
 
   SharedMemory memory;
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(THREADS) compute_product_gradients(CellBackwar
   const int channel = int(threadIdx.x) / 16 * PAIR, output = int(threadIdx.x) % 16;
   const int64_t begin = plan.tiling.begin(chunk), end = plan.tiling.begin(chunk + 1);
   const bool whole = channels <= plan.piece && outputs <= W && product.sources == slots;  // the sums stay in registers
-  A* own = partial + (int64_t(blockIdx.y) * plan.tiling.chunks + chunk) * channels * outputs;
+  A* own = partial + (int64_t(block.y) * plan.tiling.chunks + chunk) * channels * outputs;
   A share[PAIR][SHARE<W>] = {};
   for (int64_t number = begin; number < end; ++number) {
     const Tile tile(plan.tiling, number);

@@ -1,33 +1,10 @@
-// How a launch is divided: images into tiles of 8 x 8 pixels, tiles into chunks, a chunk to each block; and how the
-// blocks' sums meet. The division depends on sizes only, so that equal calls sum in equal order.
+// Tiles of 8 x 8 pixels, and how the sums of blocks meet.
 #pragma once
-#include "cell.cuh"
+#include "access.cuh"
+#include "block.cuh"
+#include "plans.h"
 
 namespace enas {
-
-constexpr int THREADS = 160;         // a multiple of 20 and of 16: see PIECE and the register tiles of product.cuh
-constexpr int SIDE = 8;              // of a tile
-constexpr int PIXELS = SIDE * SIDE;  // of a tile
-constexpr int PIECE = 20;            // the most channels that are in shared memory at once
-constexpr int PITCH = PIXELS + 4;    // between channels of a tile that stands pixel by pixel: no bank conflicts
-constexpr int64_t MOST_CHUNKS = 256;
-
-// All images of one child, tile by tile.
-struct Tiling {
-  Plane plane;
-  int columns, per_image, chunks;
-  int64_t tiles;
-
-  Tiling() = default;
-  Tiling(Plane plane, int images, int64_t most_chunks = MOST_CHUNKS)
-      : plane(plane),
-        columns((plane.width + SIDE - 1) / SIDE),
-        per_image(columns * ((plane.height + SIDE - 1) / SIDE)),
-        tiles(int64_t(per_image) * images) {
-    chunks = int(tiles < most_chunks ? tiles : most_chunks);
-  }
-  __device__ int64_t begin(int chunk) const { return chunk * tiles / chunks; }
-};
 
 struct Tile {
   int image, y, x;  // of its first pixel

@@ -142,14 +142,14 @@ def _search(line: Mapping[str, Any]) -> str:
 
 
 def _comparison(lines: Lines, launches: bool) -> str:
-    """One row a case, precision and batch; a column a peer."""
+    """One row a case, precision, batch and number of our launches, which ENAS_LAUNCH changes; a column a peer."""
     peers = list(dict.fromkeys(line["peer"] for line in lines))
     cases: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for line in lines:
-        key = (line["case"], line["precision"], line["batch_size"])
+        key = (line["case"], line["precision"], line["batch_size"], line.get("ours_launches"))
         cases.setdefault(key, {})[line["peer"]] = line
     rows = []
-    for (case, precision, batch), found in cases.items():
+    for (case, precision, batch, _), found in cases.items():
         first = next(iter(found.values()))
         row = [f"`{case}`", precision, batch, f"{first['ours_ms']:.3f}"]
         row += [_against(found[peer]) if peer in found else "-" for peer in peers]

@@ -16,6 +16,7 @@ STAGES = [
     ("tests", "0", "Tests on the GPU"),
     ("machine", "0", "the machine's own limits"),
     ("step", "0", "a training step"),
+    ("step_by_step", "0", "a training step, cells step by step"),
     ("search", "124", "a whole search"),
     ("memcheck", "waiting", "compute-sanitizer memcheck"),
     ("memory", "no time", "peak memory of a step"),
@@ -53,8 +54,9 @@ def left(folder: Path) -> Path:
     (folder / "build.log").write_text("nvcc: no such file\n")
     (folder / "tests.log").write_text("dots\n221 passed in 9 s\n")
     (folder / "machine.jsonl").write_text(json.dumps(MACHINE) + "\n")
-    steps = [step("nchw", ours_launches=649, peer_launches=1707), step("channels_last")]
+    steps = [step("nchw", ours_launches=649, peer_launches=1707), step("channels_last", ours_launches=649)]
     (folder / "step.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n")
+    (folder / "step_by_step.jsonl").write_text(json.dumps(step("nchw", ours_launches=900, peer_launches=1707)) + "\n")
     (folder / "search.jsonl").write_text(json.dumps(search()) + '\n{"case": "search/di')  # killed while it wrote
     return folder
 
@@ -70,6 +72,7 @@ def test_every_stage_is_told(tmp_path: Path) -> None:
         "tests": "passed",
         "machine": "passed",
         "step": "passed",
+        "step_by_step": "passed",
         "search": "timed out",
         "memcheck": "waits for a GPU",
         "memory": "left out, no time",
@@ -91,6 +94,7 @@ def test_what_was_measured_stands_in_tables(tmp_path: Path) -> None:
         "| floor on H200, 60.0 s, reached | 20.0% | 4.0% |  |",
         "| peak of memory, MiB | 1,024 | 1,024 |  |",
         "| `step/enas_micro` | fp32 | 160 | 2.000 | 4.00 [3.50, 4.50] | 4.00 [3.50, 4.50] | 649 / 1707 / None |",
+        "| `step/enas_micro` | fp32 | 160 | 2.000 | 4.00 [3.50, 4.50] | - | 900 / 1707 |",
         "221 passed in 9 s",
         "## build failed",
         "nvcc: no such file",

@@ -70,13 +70,39 @@ def test_shared_memory_is_nan_at_first(device: HostDevice, numbers: Tensor) -> N
     assert found.isnan().all()
 
 
+def test_blocks_of_a_cooperative_launch_meet(device: HostDevice, numbers: Tensor) -> None:
+    (found,) = device.call_in_all_orders("check_next_block", numbers)
+    assert torch.equal(found, numbers.roll(-THREADS))
+
+
+def test_a_missing_meeting_shows_in_every_order(device: HostDevice, numbers: Tensor) -> None:
+    for order in ORDERS:
+        (found,) = device.call("check_next_block_without_barrier", numbers, order=order)
+        assert not torch.equal(found, numbers.roll(-THREADS))
+
+
+def test_a_cooperative_launch_of_more_blocks_than_there_are_at_once_is_an_error(device: HostDevice) -> None:
+    with pytest.raises(RuntimeError, match="5 blocks cannot wait for one another where 4 are there at once"):
+        device.call("check_next_block", torch.zeros(5 * THREADS))
+
+
+def test_a_new_division_of_shared_memory_is_nan_at_first(device: HostDevice, numbers: Tensor) -> None:
+    (found,) = device.call_in_all_orders("check_divides_anew", numbers)
+    assert torch.equal(found, numbers)
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
         ("leaves_early", r"thread \(5, 0, 0\) has returned"),
         ("half_a_warp", r"thread \(0, 0, 0\) waits for lanes at .*check.cu:\d+ with mask 0xffffffff"),
-        ("two_barriers", r"waits at .*check.cu:\d+, but thread .* waits for its block at"),
+        ("two_barriers", r"waits at .*check.cu:\d+, but .* thread .* waits for its block at"),
         ("too_much", r"takes 384 bytes of shared memory and was launched with 256"),
+        ("may_have_little", r"256 bytes of shared memory are more than the 64 that the kernel may have"),
+        ("another_array", r"takes another array of shared memory than other threads"),
+        ("a_block_stays_away", r"block \(1, 0, 0\), thread \(0, 0, 0\) has returned"),
+        ("two_meetings", r"waits at .*check.cu:\d+, but .* thread .* waits for its grid at"),
+        ("meets_alone", r"waits for a grid that was not launched as a cooperative one"),
     ],
 )
 def test_a_mistake_is_an_error_and_no_hang(device: HostDevice, numbers: Tensor, mistake: str, message: str) -> None:
@@ -92,6 +118,7 @@ def test_a_mistake_is_an_error_and_no_hang(device: HostDevice, numbers: Tensor, 
     [
         ("outside_tensor", "heap-buffer-overflow"),
         ("outside_shared", "heap-buffer-overflow"),
+        ("of_an_old_division", "heap-use-after-free"),
         ("overflow", "signed integer overflow"),
     ],
 )

@@ -72,7 +72,10 @@ def test_a_directory_has_to_be_given() -> None:
 @pytest.mark.slow
 def test_every_stage_in_small(tmp_path: Path) -> None:
     """All but the build, which would leave the library without CUDA code where there was some."""
-    stages = "environment tests machine step step_bf16 score search search_bf16 kernels memcheck profile memory digits"
+    stages = (
+        "environment tests machine step step_by_step step_bf16 score search search_bf16 kernels memcheck profile memory"
+        " digits"
+    )
     done, report = run(tmp_path / "out", stages)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(states(report).values()) == {"passed", "waits for a GPU"}

@@ -1,6 +1,7 @@
 // Kernels that try the shim itself: what must work, and mistakes that it must tell. Each becomes an operation
 // check_NAME(Tensor x) -> Tensor over float32 [n], in blocks of 64 threads with 64 numbers of shared memory.
-#include "cuda/launch.cuh"
+#include "cuda/launch.h"
+#include "cuda/program.cuh"
 
 namespace {
 using namespace enas;
@@ -121,20 +122,90 @@ __global__ void overflow(const float* x, float* y, int64_t) {
   y[0] = float(large + int(threadIdx.x));
 }
 
-template <void (*KERNEL)(const float*, float*, int64_t)>
+// Every block writes its numbers, and then each reads those of the next one.
+__global__ void next_block(const float* x, float* y, int64_t n) {
+  if (position() < n) y[position()] = x[position()];
+  meet_grid();
+  const int64_t other = (position() + THREADS) % n;
+  const float value = y[other];
+  meet_grid();
+  if (position() < n) y[position()] = value;
+}
+
+__global__ void next_block_without_barrier(const float* x, float* y, int64_t n) {
+  if (position() < n) y[position()] = x[position()];
+  __syncthreads();
+  const float value = y[(position() + THREADS) % n];
+  meet_grid();
+  if (position() < n) y[position()] = value;
+}
+
+__global__ void a_block_stays_away(const float* x, float* y, int64_t) {
+  if (blockIdx.x == 1) return;
+  meet_grid();
+  y[0] = x[0];
+}
+
+__global__ void two_meetings(const float* x, float* y, int64_t) {
+  if (blockIdx.x == 1) cooperative_groups::this_grid().sync();
+  else cooperative_groups::this_grid().sync();
+  y[0] = x[0];
+}
+
+__global__ void meets_alone(const float* x, float* y, int64_t) {
+  meet_grid();
+  y[0] = x[0];
+}
+
+// Two divisions of shared memory, of which the second has more arrays than both together could have.
+__global__ void divides_anew(const float* x, float* y, int64_t n) {
+  {
+    SharedMemory memory;
+    memory.take<float>(THREADS)[threadIdx.x] = 1.0f;
+  }
+  SharedMemory::divide_anew();
+  SharedMemory memory;
+  float *first = memory.take<float>(THREADS / 2), *second = memory.take<float>(THREADS / 2);
+  const int lane = int(threadIdx.x);
+  const bool clean = lane < THREADS / 2 ? first[lane] != first[lane] : second[lane - THREADS / 2] != second[lane - 32];
+  if (position() < n) y[position()] = clean ? x[position()] : 0.0f;
+}
+
+__global__ void another_array(const float* x, float* y, int64_t) {
+  SharedMemory memory;
+  y[0] = x[0] + memory.take<float>(threadIdx.x == 3 ? 1 : 2)[0];
+}
+
+__global__ void of_an_old_division(const float* x, float* y, int64_t) {
+  SharedMemory memory;
+  const float* numbers = memory.take<float>(THREADS);
+  SharedMemory::divide_anew();
+  y[0] = x[0] + numbers[0];
+}
+
+__global__ void may_have_little(const float* x, float* y, int64_t) { y[0] = x[0]; }
+
+template <void (*KERNEL)(const float*, float*, int64_t), bool COOPERATIVE>
 Tensor check(const Tensor& x) {
   Tensor y = torch::stable::empty_like(x);
-  launch(x, {blocks_of(x.numel(), THREADS), THREADS, shared_bytes<float>(THREADS)}, KERNEL, pointer<float>(x),
-         pointer<float>(y), x.numel());
+  if constexpr (KERNEL == may_have_little)
+    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(KERNEL),
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize, THREADS));
+  launch(x, {blocks_of(x.numel(), THREADS), THREADS, shared_bytes<float>(THREADS), COOPERATIVE}, KERNEL,
+         pointer<float>(x), pointer<float>(y), x.numel());
   return y;
 }
 }  // namespace
 
 #define CHECKS(DO)                                                                                                \
   DO(reverse) DO(reverse_without_barrier) DO(sum) DO(swap_neighbours) DO(rank) DO(tickets) DO(unwritten)          \
-  DO(leaves_early) DO(half_a_warp) DO(two_barriers) DO(too_much) DO(outside_tensor) DO(outside_shared) DO(overflow)
+  DO(leaves_early) DO(half_a_warp) DO(two_barriers) DO(too_much) DO(outside_tensor) DO(outside_shared) DO(overflow) \
+  DO(meets_alone) DO(divides_anew) DO(another_array) DO(of_an_old_division) DO(may_have_little)
+#define COOPERATIVE_CHECKS(DO) \
+  DO(next_block) DO(next_block_without_barrier) DO(a_block_stays_away) DO(two_meetings)
 
 #define DEFINE(name) m.def("check_" #name "(Tensor x) -> Tensor");
-STABLE_TORCH_LIBRARY_FRAGMENT(enas_shim, m) { CHECKS(DEFINE) }
-#define IMPLEMENT(name) m.impl("check_" #name, TORCH_BOX(&check<name>));
-STABLE_TORCH_LIBRARY_IMPL(enas_shim, CUDA, m) { CHECKS(IMPLEMENT) }
+STABLE_TORCH_LIBRARY_FRAGMENT(enas_shim, m) { CHECKS(DEFINE) COOPERATIVE_CHECKS(DEFINE) }
+#define IMPLEMENT(name) m.impl("check_" #name, TORCH_BOX((&check<name, false>)));
+#define IMPLEMENT_COOPERATIVE(name) m.impl("check_" #name, TORCH_BOX((&check<name, true>)));
+STABLE_TORCH_LIBRARY_IMPL(enas_shim, CUDA, m) { CHECKS(IMPLEMENT) COOPERATIVE_CHECKS(IMPLEMENT_COOPERATIVE) }

@@ -2,9 +2,10 @@
 // run-time library that device code uses. engine.cpp runs it. What a new kernel misses here is to be added, with a
 // check in check.cu.
 //
-// Blocks run one after the other, the threads of a block in turns, each until it waits. Left out on purpose, so that
-// device code with them does not compile here: __shared__ (SharedMemory of csrc/cuda/launch.cuh knows the bounds of
-// each array), atomics on floating-point numbers (their order is not fixed), <<< >>> (not C++).
+// Blocks run one after the other, those of a cooperative launch in turns, the threads of a block in turns, each until
+// it waits. Left out on purpose, so that device code with them does not compile here: __shared__ (SharedMemory of
+// csrc/cuda/block.cuh knows the bounds of each array), atomics on floating-point numbers (their order is not fixed),
+// <<< >>> (not C++).
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -17,6 +18,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __align__(bytes) alignas(bytes)
 
@@ -31,17 +33,25 @@ struct dim3 {
 
 // Launching.
 typedef struct StreamOfShim* cudaStream_t;
-enum cudaError_t { cudaSuccess };
-inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-template <class Kernel>
-cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
-  return cudaSuccess;
+enum cudaError_t { cudaSuccess, cudaErrorInvalidValue };
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaSuccess ? "no error" : "invalid argument";
 }
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value);
+enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int cooperative;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
 };
 
 namespace shim {
@@ -52,10 +62,18 @@ struct Place {
   int line;
 };
 
-void run(const cudaLaunchConfig_t& configuration, const std::function<void()>& thread);
+void run(const void* kernel, const cudaLaunchConfig_t& configuration, const std::function<void()>& thread);
+// The most bytes of dynamic shared memory that a kernel may be launched with.
+size_t allowed_shared(const void* kernel);
+// How many multiprocessors this device has, and how many blocks each has at once.
+int multiprocessors();
+constexpr int BLOCKS_AT_ONCE = 2;
 // The array that the block took as its index-th, of exactly this size and full of NaN at first.
 void* shared_array(size_t index, size_t bytes);
+// This thread takes its arrays anew; those of before are gone as soon as one thread of the block does.
+void divide_anew();
 void wait_for_block(Place place);
+void wait_for_grid(Place place);
 // Waits for the lanes of `mask`, this one among them, to come to the same place -> the word of each of the 32 lanes.
 // All bits of a word are set where the lane is not of the mask.
 const uint64_t* wait_for_lanes(unsigned mask, uint64_t word, Place place);
@@ -79,7 +97,18 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* configuration, void (*k
   static_assert((std::is_trivially_copyable_v<Parameters> && ...), "parameters are copied to the device as bytes");
   const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
   static_assert(sizeof(parameters) <= 4096, "a kernel's parameters have at most 4 KiB");
-  shim::run(*configuration, [&] { std::apply(kernel, parameters); });
+  shim::run(reinterpret_cast<const void*>(kernel), *configuration, [&] { std::apply(kernel, parameters); });
+  return cudaSuccess;
+}
+
+// What a device can do.
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrCooperativeLaunch };
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? shim::multiprocessors() : 1;
+  return cudaSuccess;
+}
+inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int, size_t shared) {
+  *blocks = shared <= shim::allowed_shared(kernel) ? shim::BLOCKS_AT_ONCE : 0;
   return cudaSuccess;
 }
 

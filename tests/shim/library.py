@@ -20,6 +20,8 @@ import torch
 SHIM = Path(__file__).resolve().parent
 SOURCES = SHIM.parents[1] / "csrc"
 TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # as in setup.py
+SLOW = ("backward", "forward", "norms")
+"""To compile."""
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-sanitize=vptr"]
 
 
@@ -53,6 +55,11 @@ def set_order(library: Path, seed: int) -> None:
     ctypes.CDLL(str(library)).shim_set_order(ctypes.c_uint64(seed))
 
 
+def set_multiprocessors(library: Path, count: int) -> None:
+    """How many multiprocessors the device has; to be said before anything is launched."""
+    ctypes.CDLL(str(library)).shim_set_multiprocessors(ctypes.c_int(count))
+
+
 def launches(library: Path) -> int:
     """How many kernels have been launched so far."""
     count = ctypes.CDLL(str(library)).shim_launches
@@ -62,9 +69,10 @@ def launches(library: Path) -> int:
 
 def _sources() -> list[Path]:
     """Slow ones first. The stream is torch's: engine.cpp has another."""
-    device = sorted(SOURCES.glob("cuda/*.cu"), key=lambda source: -source.stat().st_size)
+    device = [source for source in SOURCES.glob("cuda/*") if source.suffix in (".cu", ".cpp")]
+    device.sort(key=lambda source: (source.stem not in SLOW, source.name))
     return [
-        *(source for source in device if source.name != "stream.cu"),
+        *(source for source in device if source.stem != "stream"),
         SOURCES / "ops.cpp",
         SHIM / "check.cu",
         SHIM / "engine.cpp",

@@ -1,6 +1,6 @@
 // What the backward kernels know beside the cell: where gradients come from and where they go.
 #pragma once
-#include "cell.cuh"
+#include "cell.h"
 
 namespace enas {
 

@@ -3,7 +3,7 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/macros.h>
 
-#include "launch.cuh"
+#include "launch.h"
 
 namespace enas {
 namespace {

@@ -1,8 +1,7 @@
 // Separable convolutions on CUDA: cells of one edge. Of a half it is the edge's first half; of a doubled one the edge's
 // node is the output.
 #include "../checks.h"
-#include "gather.h"
-#include "nodes.h"
+#include "passes.h"
 
 namespace {
 using namespace enas;
@@ -41,7 +40,9 @@ std::tuple<Tensor, Tensor> sepconv_half(const Tensor& x, const std::optional<Ten
     cell.saved = pointer<S>(z);
     cell.used = pointer<Arithmetic<S>>(statistics);
     cell.vector = wide<S>({cell.input[0], cell.saved}, {cell.channels, cell.outputs});
-    run_products(x, cell, FIRST, 0, make_work(x, cell));
+    Forward<S> program(x, cell, false);
+    program.add_products(FIRST, 0);
+    program.run();
     return std::make_tuple(z, statistics);
   });
 }
@@ -65,15 +66,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> sepconv_half_backward(const Tensor& d
     backward.depthwise = pointer<S>(between);
     backward.dnorms = pointer<A>(daffine);
     cell.vector = wide<S>({cell.input[0], backward.grad}, {cell.channels, cell.outputs});
-    const Work work = make_work(x, cell);
-    const WeightWork<S> weights = make_weight_work(x, backward);
-    run_product_gradients(x, backward, FIRST, 0, weights);
-    run_depthwise_gradients(x, backward, FIRST, 0, weights, work);
-    sum_weight_chunks(x, backward, FIRST, 0, 1, weights);
+    Backward<S> program(x, backward, nullptr);
+    program.add_products(FIRST, 0);
+    program.add_depthwise(FIRST, 0);
+    program.add_chunks(FIRST, 0, 1);
     WeightTables<A> tables{{}, 0, 1};
-    add_table<A>(tables, ddepthwise, 1, OF_SEPARABLE_3, DEPTHWISE);
-    add_table<A>(tables, dpointwise, 1, OF_SEPARABLE_3, POINTWISE);
-    sum_weight_tables(x, backward, weights, tables);
+    tables.add(pointer<A>(ddepthwise), ddepthwise.numel(), 1, OF_SEPARABLE_3, DEPTHWISE);
+    tables.add(pointer<A>(dpointwise), dpointwise.numel(), 1, OF_SEPARABLE_3, POINTWISE);
+    program.add_tables(tables);
+    program.run();
     return std::make_tuple(dx, daffine, ddepthwise, dpointwise);
   });
 }
@@ -118,10 +119,11 @@ std::tuple<Tensor, Tensor, Tensor> separable(const Tensor& x, const Tensor& dept
     cell.used = pointer<A>(used);
     cell.affine = pointer<A>(affine);
     cell.vector = wide<S>({cell.input[0], cell.saved, pointer<S>(out)}, {channels});
-    const Work work = make_work(x, cell);
-    run_products(x, cell, FIRST, 0, work);
-    run_products(x, cell, SECOND, 0, work);
-    run_nodes(x, cell, 0, pointer<S>(out));
+    Forward<S> program(x, cell, false);
+    program.add_products(FIRST, 0);
+    program.add_products(SECOND, 0);
+    program.add_node(0, pointer<S>(out));
+    program.run();
     if (slots > 0) return std::make_tuple(out, saved, used);
     return std::make_tuple(out, empty(x, {children, 0, images, cell.out.height, cell.out.width, channels}), used);
   });
@@ -159,21 +161,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> separable_backward(const Tens
     backward.coefficients = pointer<A>(coefficients);
     backward.dnorms = pointer<A>(dnorms);
     cell.vector = wide<S>({cell.input[0], cell.saved, backward.grad}, {channels});
-    const Work work = make_work(x, cell);
-    const WeightWork<S> weights = make_weight_work(x, backward);
-    run_restore_affine(x, cell);
-    run_gather(x, backward, FIRST, 0, work);
+    Backward<S> program(x, backward, nullptr);
+    program.add_affine();
+    program.add_gather(FIRST, 0);
     for (const Phase phase : {SECOND, FIRST}) {
-      run_product_gradients(x, backward, phase, 0, weights);
-      run_depthwise_gradients(x, backward, phase, 0, weights, work);
+      program.add_products(phase, 0);
+      program.add_depthwise(phase, 0);
     }
-    sum_weight_chunks(x, backward, FIRST, 0, 2, weights);
+    program.add_chunks(FIRST, 0, 2);
     WeightTables<A> tables{{}, 0, 2};
-    add_table<A>(tables, ddepthwise, 1, OF_SEPARABLE_3, DEPTHWISE);
-    add_table<A>(tables, dpointwise, 1, OF_SEPARABLE_3, POINTWISE);
-    add_table<A>(tables, dgain, 1, OF_SEPARABLE_3, GAIN);
-    add_table<A>(tables, dbias, 1, OF_SEPARABLE_3, BIAS);
-    sum_weight_tables(x, backward, weights, tables);
+    const std::pair<const Tensor&, TableKind> gradients[] = {
+        {ddepthwise, DEPTHWISE}, {dpointwise, POINTWISE}, {dgain, GAIN}, {dbias, BIAS}};
+    for (const auto& [to, kind] : gradients) tables.add(pointer<A>(to), to.numel(), 1, OF_SEPARABLE_3, kind);
+    program.add_tables(tables);
+    program.run();
     return std::make_tuple(dx, ddepthwise, dpointwise, dgain, dbias);
   });
 }

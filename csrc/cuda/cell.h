@@ -3,7 +3,7 @@
 //
 // Images are [pixels][channels] and follow one another, B to a child. S is the type of storage, A that of arithmetic.
 #pragma once
-#include "access.cuh"
+#include "pack.h"
 
 namespace enas {
 

@@ -1,9 +1,8 @@
-// A cell on CUDA. Routes are read by the kernels, so that the launches are the same for all routes, and no result waits
-// for the host: a captured graph computes any child. Backward goes from the output to its loose ends, then node by node
-// from the last to the first, and at the end to the inputs and the tables of weights.
+// A cell on CUDA, a program for each pass. Routes are read by the kernels, so that the steps are the same for all
+// routes, and no result waits for the host: a captured graph computes any child. Backward goes from the output to its
+// loose ends, then node by node from the last to the first, and at the end to the inputs and the tables of weights.
 #include "arguments.h"
-#include "gather.h"
-#include "nodes.h"
+#include "passes.h"
 
 namespace {
 using namespace enas;
@@ -36,35 +35,33 @@ std::tuple<Tensor, Tensor, Tensor> cell(const Tensor& input0, const Tensor& inpu
     cell.used = pointer<A>(used);
     cell.affine = pointer<A>(affine);
     cell.vector = wide<S>({cell.input[0], cell.input[1], cell.saved, pointer<S>(out)}, {channels});
-    const Work work = make_work(input0, cell);
-    run_clear_statistics(input0, cell);
+    Forward<S> program(input0, cell, true);
     for (int node = 0; node < cell.nodes(); ++node) {
-      run_products(input0, cell, FIRST, node, work);
-      run_products(input0, cell, SECOND, node, work);
-      run_nodes(input0, cell, node, static_cast<S*>(nullptr));
+      program.add_products(FIRST, node);
+      program.add_products(SECOND, node);
+      program.add_node(node, nullptr);
     }
-    if (stride > 1) run_products(input0, cell, LOOSE, 0, work);
-    if (projected) run_products(input0, cell, OUTPUT, 0, work);
-    run_outputs(input0, cell, pointer<S>(out));
+    if (stride > 1) program.add_products(LOOSE, 0);
+    if (projected) program.add_products(OUTPUT, 0);
+    program.add_output(pointer<S>(out));
+    program.run();
     if (slots > 0) return std::make_tuple(out, places, used);
     return std::make_tuple(out, empty(input0, {children, 0, images, height, width, channels}), used);
   });
 }
 
-// The gradient of each of `weights`; each number is written once, whether its row was used or not.
-template <class S>
-std::vector<Tensor> sum_tables_of(const Tensor& on, const CellBackward<S>& backward, const WeightWork<S>& work,
-                                  const CellWeights& weights) {
-  WeightTables<Arithmetic<S>> tables{{}, 0, 2};
-  std::vector<Tensor> gradients;
-  for (const Tensor& weight : weights.all) gradients.push_back(torch::stable::empty_like(weight));
+// Where `gradients`, one for each tensor of CellWeights, get their numbers: each is written once, whether its row was
+// used or not.
+template <class A>
+WeightTables<A> tables_of(const std::vector<Tensor>& gradients) {
+  WeightTables<A> tables{{}, 0, 2};
   const TableKind kinds[] = {DEPTHWISE, POINTWISE, GAIN, BIAS};
   for (size_t i = 0; i < gradients.size(); ++i) {
     const TableOwner owner = i < 8 ? TableOwner(i / 4) : TableOwner(OF_IDENTITY + (i - 8) / 3);
-    add_table(tables, gradients[i], gradients[i].size(0), owner, i < 8 ? kinds[i % 4] : kinds[1 + (i - 8) % 3]);
+    tables.add(pointer<A>(gradients[i]), gradients[i].numel(), gradients[i].size(0), owner,
+               i < 8 ? kinds[i % 4] : kinds[1 + (i - 8) % 3]);
   }
-  sum_weight_tables(on, backward, work, tables);
-  return gradients;
+  return tables;
 }
 
 std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> cell_backward(
@@ -93,10 +90,9 @@ std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> cell_backward(
     Tensor slots = scratch(cell.slots(), outside), edges = scratch(cell.edges, inside);
     Tensor loose_inputs = scratch(stride > 1 ? 2 : 0, inside);
     Tensor between = scratch(cell.sides, outside), middle = scratch(cell.sides, outside);
-    const int parts = scale_parts(cell);
-    Tensor scales = empty(input0, {scale.has_value() ? children * cell.edges * images * parts : 0}, wide_type);
     Tensor dscale = scale.has_value() ? torch::stable::empty_like(*scale) : empty(input0, {0}, wide_type);
-
+    std::vector<Tensor> dweights;
+    for (const Tensor& weight : weights) dweights.push_back(torch::stable::empty_like(weight));
     cell.saved = pointer<S>(saved);
     cell.used = pointer<A>(used);
     cell.affine = pointer<A>(affine);
@@ -111,33 +107,31 @@ std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> cell_backward(
     backward.depthwise = pointer<S>(middle);
     backward.coefficients = pointer<A>(coefficients);
     backward.dnorms = pointer<A>(dnorms);
-    backward.dscale = scale.has_value() ? pointer<A>(scales) : nullptr;
     cell.vector = wide<S>({cell.input[0], cell.input[1], cell.saved, backward.grad}, {channels});
 
-    const Work work = make_work(input0, cell);
-    const WeightWork<S> sums = make_weight_work(input0, backward);
-    run_restore_affine(input0, cell);
-    if (backward.projected) {
-      run_gather(input0, backward, OUTPUT, 0, work);
-      run_product_gradients(input0, backward, OUTPUT, 0, sums);
-      sum_weight_chunks(input0, backward, OUTPUT, 0, 1, sums);
-    }
-    if (stride > 1) {
-      run_gather(input0, backward, LOOSE, 0, work);
-      run_product_gradients(input0, backward, LOOSE, 0, sums);
-      sum_weight_chunks(input0, backward, LOOSE, 0, 1, sums);
+    Backward<S> program(input0, backward, scale.has_value() ? pointer<A>(dscale) : nullptr);
+    program.add_affine();
+    std::vector<Phase> ends;
+    if (backward.projected) ends.push_back(OUTPUT);
+    if (stride > 1) ends.push_back(LOOSE);
+    for (const Phase phase : ends) {
+      program.add_gather(phase, 0);
+      program.add_products(phase, 0);
+      program.add_chunks(phase, 0, 1);
     }
     for (int node = cell.nodes() - 1; node >= 0; --node) {
-      run_gather(input0, backward, FIRST, node, work);
+      program.add_gather(FIRST, node);
       for (const Phase phase : {SECOND, FIRST}) {
-        run_product_gradients(input0, backward, phase, node, sums);
-        run_depthwise_gradients(input0, backward, phase, node, sums, work);
+        program.add_products(phase, node);
+        program.add_depthwise(phase, node);
       }
-      sum_weight_chunks(input0, backward, FIRST, node, 2, sums);
+      program.add_chunks(FIRST, node, 2);
     }
-    run_gather_inputs(input0, backward, pointer<S>(dinput0), pointer<S>(dinput1));
-    if (scale.has_value()) run_sum_scales(input0, backward, pointer<A>(dscale));
-    return std::make_tuple(dinput0, dinput1, dscale, sum_tables_of(input0, backward, sums, tables));
+    program.add_inputs(pointer<S>(dinput0), pointer<S>(dinput1));
+    program.add_scales();
+    program.add_tables(tables_of<A>(dweights));
+    program.run();
+    return std::make_tuple(dinput0, dinput1, dscale, dweights);
   });
 }
 }  // namespace

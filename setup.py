@@ -21,8 +21,9 @@ from setuptools.errors import CompileError
 
 SOURCES = Path("csrc")
 TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # torch 2.11, the oldest the library loads on
-LEVELS = ("x86-64", "x86-64-v3", "x86-64-v4")
-"""The instruction sets that csrc/cpu/level is compiled for; the library picks one when it runs."""
+LEVELS = {"x86-64": "-O2", "x86-64-v3": "-O3", "x86-64-v4": "-O3"}
+"""The instruction sets that csrc/cpu/level is compiled for, and how well: the first, which takes longest, is for
+processors of before 2013. The library picks one when it runs."""
 ARCHITECTURES = ("-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]",)
 """Machine code for A100 and H100/H200, and PTX for what comes after them, all from one pass of the compiler."""
 RELOCATABLE = {"backward": ["-rdc=true", "-maxrregcount=128"]}
@@ -68,7 +69,7 @@ class BuildKernels(build_ext):
         intel = platform.machine() in ("x86_64", "AMD64")
         for source in sorted((SOURCES / "cpu" / "level").glob("*.cpp")):
             for number, level in enumerate(LEVELS if intel else [None]):
-                march = [f"-march={level}"] if level else []
+                march = [f"-march={level}", LEVELS[level]] if level else []
                 # The compiler's own choices of vector width and function multiversioning fail silently; see vector.h.
                 compile_one(source, f"-{number}", [*cxx, *march, f"-DENAS_LEVEL=level{number}"])
         if nvcc is not None:

@@ -16,11 +16,8 @@ __global__ void __launch_bounds__(THREADS, RESIDENT)
       clear(block, arguments.cleared);
     } else if (step.kind == ForwardStep::PRODUCTS) {
       const Phase phase = Phase(step.phase);
-      const auto compute = [&](auto number) {
-        compute_products<decltype(number)::value>(block, cell, phase, step.node, arguments.products[phase],
-                                                  arguments.moments, arguments.cleared.tickets);
-      };
-      with_number<S>(cell.outputs, compute);
+      compute_products(block, cell, phase, step.node, arguments.products[phase], arguments.moments,
+                       arguments.cleared.tickets);
     } else if (step.kind == ForwardStep::NODE) {
       if (cell.vector) sum_node<WIDE>(block, cell, step.node, arguments.node_parts, arguments.node);
       else sum_node<1>(block, cell, step.node, arguments.node_parts, arguments.node);

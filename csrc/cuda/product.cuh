@@ -19,8 +19,8 @@ __device__ inline void with_number(int outputs, F f) {
 }
 
 // sums[pixel][output] += middle[channel][pixel] * weights[channel][output].
-template <int N, class A>
-__device__ inline void multiply(const A* middle, const A* weights, int count, A (&sums)[QUAD][N]) {
+template <int N, int MOST, class A>
+__device__ inline void multiply(const A* middle, const A* weights, int count, A (&sums)[QUAD][MOST]) {
   const A* pixels = middle + int(threadIdx.x) % 16 * QUAD;
   const A* outputs = weights + int(threadIdx.x) / 16 * N;
 #pragma unroll 2
@@ -90,12 +90,13 @@ __device__ inline void finish_norm(const Cell<S>& cell, const Product<S>& produc
 }
 
 // Blocks: (chunks x pieces of outputs, jobs). `moments` is [jobs][chunks][4][outputs], `tickets` [jobs][pieces of
-// outputs].
-template <int N, class S>
+// outputs]. All widths share one body, whose registers the kernel has anyway; only the sums are formed by each.
+template <class S>
 __device__ inline void compute_products(const uint3& block, const Cell<S>& cell, Phase phase, int node,
                                         const ProductPlan& plan, Arithmetic<S>* moments, int* tickets) {
   using A = Arithmetic<S>;
-  constexpr int W = WIDTH<N>, STAGE = W + 1;
+  constexpr int MOST = std::is_same_v<S, double> ? 4 : 8;
+  const int each = choose_number<S>(cell.outputs), W = 10 * each, STAGE = W + 1;  // outputs of a thread, of the block
   const Product<S> product = find_product(cell, phase, node, int(block.y));
   if (product.sources == 0) return;
   const int channels = cell.channels, chunk = int(block.x) / plan.output_pieces;
@@ -113,7 +114,7 @@ __device__ inline void compute_products(const uint3& block, const Cell<S>& cell,
   A shift = A(0), sum = A(0), squares = A(0), pixels = A(0);
   for (int64_t number = plan.tiling.begin(chunk); number < plan.tiling.begin(chunk + 1); ++number) {
     const Tile tile(plan.tiling, number);
-    A sums[QUAD][N] = {};
+    A sums[QUAD][MOST] = {};
     for (int index = 0; index < product.sources; ++index) {
       const Source<S> source = find_source(cell, product, index);
       if (source.x == nullptr) continue;
@@ -127,15 +128,17 @@ __device__ inline void compute_products(const uint3& block, const Cell<S>& cell,
         }
         make_middle(source, tile, channels, c, count, cell.vector, area, middle);
         __syncthreads();
-        multiply<N>(middle, weights, count, sums);
+        with_number<S>(cell.outputs, [&](auto n) { multiply<decltype(n)::value>(middle, weights, count, sums); });
       }
     }
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < QUAD; ++i)
 #pragma unroll
-      for (int n = 0; n < N; ++n)
-        area[(int(threadIdx.x) % 16 * QUAD + i) * STAGE + int(threadIdx.x) / 16 * N + n] = widen(narrow<S>(sums[i][n]));
+      for (int n = 0; n < MOST; ++n)
+        if (n < each)
+          area[(int(threadIdx.x) % 16 * QUAD + i) * STAGE + int(threadIdx.x) / 16 * each + n] =
+              widen(narrow<S>(sums[i][n]));
     __syncthreads();
     if (cell.vector) store_tile<WIDE>(area, STAGE, tile, cell.outputs, first, outputs, product.z);
     else store_tile<1>(area, STAGE, tile, cell.outputs, first, outputs, product.z);

@@ -11,7 +11,7 @@ namespace enas {
 __device__ inline void meet_grid() { cooperative_groups::this_grid().sync(); }
 
 // Calls f(step, block) for the blocks of all steps that fall to this block of the launch. f takes shared memory anew
-// each time, and may return while other threads of the block have not.
+// each time; what is true of a kernel is true of f: a thread may return where none of its block waits for it any more.
 template <class F>
 __device__ inline void each_block(const Steps& steps, F f) {
   for (int i = 0; i < steps.count; ++i) {

@@ -68,15 +68,15 @@ def test_the_value_is_that_of_final_training_after_its_last_epoch() -> None:
 
 
 def test_text_is_scored_with_the_weights_that_final_training_keeps() -> None:
-    """Averaging starts when validation is worse than before, which it is at once at so high a rate."""
+    """Averaging starts when validation is worse than before, which it soon is at so high a rate."""
     recipe = partial(FinalLanguageTraining, rate=Cosine(50.0, 50.0), patience=1, length=10)
     space = EnasRnn(1)
-    found = Scratch(space, TEXT_SCALE, TEXT, "loss", epochs=4, batch_size=4, train=recipe).estimate(row(space))
+    found = Scratch(space, TEXT_SCALE, TEXT, "loss", epochs=8, batch_size=4, train=recipe).estimate(row(space))
     canonical = space.canonical(row(space))[0].tolist()
     own = derive_seed(0, f"row {canonical}")
     child = Child(space, canonical, TEXT_SCALE, seeded(own, "weights"))
     randomness = Randomness(own, FinalLanguageTraining.PURPOSES, torch.device("cpu"))
-    training = recipe(child, TEXT, randomness, 4, 4, progress=False)
+    training = recipe(child, TEXT, randomness, 8, 4, progress=False)
     training.train()
     assert training.average.count > 0
     with training.kept():

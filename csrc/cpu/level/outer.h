@@ -65,7 +65,7 @@ inline void outer_full_tile(const A* left, int64_t left_pitch, const A* right, i
     for (int v = 0; v < full; ++v) row[v] = get<V>(right + pixel * right_pitch + v * LANES);
 #pragma GCC unroll 16
     for (int k = 0; k < depths; ++k) {
-      const V number = left[pixel * left_pitch + k] - V{};
+      const V number = broadcast<V>(left[pixel * left_pitch + k]);
 #pragma GCC unroll 8
       for (int v = 0; v < full; ++v) totals[k][v] += number * row[v];
     }

@@ -20,7 +20,7 @@ struct Pair {
   }
   // sums[v] += the row of a pair times both numbers.
   static inline void add(V (&sums)[VECTORS], const V (&row)[VECTORS], A first, A second) {
-    const V one = first - V{}, two = second - V{};
+    const V one = broadcast<V>(first), two = broadcast<V>(second);
     sums[0] += number<0>(one, two) * row[0];
     sums[1] += number<1>(one, two) * row[1];
     sums[2] += number<2>(one, two) * row[2];

@@ -99,7 +99,7 @@ inline void product_full_tile(const A* in, int64_t in_pitch, int depth, const A*
     for (int v = 0; v < full; ++v) row[v] = get<V>(weights + v * LANES);
 #pragma GCC unroll 16
     for (int p = 0; p < pixels; ++p) {
-      const V number = in[p * in_pitch + k] - V{};
+      const V number = broadcast<V>(in[p * in_pitch + k]);
 #pragma GCC unroll 8
       for (int v = 0; v < full; ++v) sums[p][v] += number * row[v];
     }

@@ -65,9 +65,9 @@ template <class A>
 inline void store(A* to, Vector<A> vector) {
   *reinterpret_cast<typename VectorOf<A>::Loose*>(to) = vector;
 }
-template <class A>
-inline Vector<A> broadcast(A number) {
-  return number - Vector<A>{};  // plus zero would be computed, since that makes another number of -0
+template <class V, class A>
+inline V broadcast(A number) {
+  return number - V{};  // plus zero would be computed, since that makes another number of -0
 }
 
 // Memory that will be asked for soon, called up a line at a time by the loops that compute: they leave the memory idle,

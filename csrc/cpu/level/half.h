@@ -62,19 +62,17 @@ struct HalfPlan {
   int64_t depthwise_size() const { return int64_t(taps) * (period + LANES<A>); }
   int64_t pointwise_size() const { return int64_t(channels) * row_size<A>(outputs); }
   int64_t transposed_size() const { return int64_t(outputs) * row_size<A>(channels); }
-  int64_t places_size() const { return (half.out_pixels() * 2 * sizeof(int32_t) + sizeof(A) - 1) / sizeof(A); }
+  int64_t places_size() const { return (half.out_pixels() * sizeof(int32_t) + sizeof(A) - 1) / sizeof(A); }
 
-  // The prepared weights: depthwise, the same turned by 180 degrees, pointwise, its transpose, where pixels are stored.
-  // Forward has no need of what is turned and transposed, backward of the straight pointwise weights.
+  // The prepared weights: depthwise, the same turned by 180 degrees (backward only), pointwise (backward: its transpose),
+  // where the product's pixels are stored.
   int64_t turned() const { return depthwise_size(); }
   int64_t pointwise() const { return 2 * depthwise_size(); }
-  int64_t transposed() const { return pointwise() + pointwise_size(); }
-  int64_t places() const { return transposed() + transposed_size(); }
-  int64_t prepared() const { return places() + places_size(); }
-  const int32_t* flat_places(const A* prepared) const {
-    return reinterpret_cast<const int32_t*>(prepared + places());
+  int64_t places() const {
+    return pointwise() + (pointwise_size() > transposed_size() ? pointwise_size() : transposed_size());
   }
-  const int32_t* plane_places(const A* prepared) const { return flat_places(prepared) + half.out_pixels(); }
+  int64_t prepared() const { return places() + places_size(); }
+  const int32_t* places_of(const A* prepared) const { return reinterpret_cast<const int32_t*>(prepared + places()); }
 };
 
 template <class A>
@@ -90,20 +88,19 @@ void half_prepare(const Half& half, Pass pass, const A* depthwise, const A* poin
     }
   if (back)
     put_columns(pointwise, half.outputs, half.outputs, half.channels, plan.outputs, plan.channels,
-                prepared + plan.transposed());
+                prepared + plan.pointwise());
   else
     put_rows(pointwise, half.outputs, half.channels, half.outputs, plan.channels, plan.outputs,
              prepared + plan.pointwise());
   // The gradient of a strided half is first stored in rows of its own.
-  int32_t* flat = reinterpret_cast<int32_t*>(prepared + plan.places());
-  int32_t* plane = flat + half.out_pixels();
+  int32_t* places = reinterpret_cast<int32_t*>(prepared + plan.places());
   for (int row = 0, pixel = 0; row < half.out_height(); ++row)
     for (int column = 0; column < half.out_width(); ++column, ++pixel) {
-      if (!back) flat[pixel] = pixel * plan.outputs;
+      if (!back) places[pixel] = pixel * plan.outputs;
       else
-        plane[pixel] = half.stride == 1
-                           ? int32_t((row + plan.border) * plan.gradient_pitch + (column + plan.border) * plan.channels)
-                           : int32_t(row * plan.rows_pitch + column * plan.channels);
+        places[pixel] = half.stride == 1
+                            ? int32_t((row + plan.border) * plan.gradient_pitch + (column + plan.border) * plan.channels)
+                            : int32_t(row * plan.rows_pitch + column * plan.channels);
     }
 }
 
@@ -239,7 +236,7 @@ void half_forward(const Half& half, const A* prepared, const S* x, Load<A> load,
   Ahead ahead({x + in, half.stride == 1 ? z : nullptr}, in * int64_t(sizeof(S)));
   depthwise_image(plan, plane, prepared, depthwise);
   product(depthwise, plan.channels, plan.channels, prepared + plan.pointwise(), plan.outputs, sum,
-          plan.flat_places(prepared), int(half.out_pixels()), false, ahead);
+          plan.places_of(prepared), int(half.out_pixels()), false, ahead);
   if (plan.outputs != half.outputs) {
     change_channels(sum, plan.outputs, narrow, half.outputs, half.out_pixels());
     sum = narrow;

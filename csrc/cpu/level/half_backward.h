@@ -106,8 +106,8 @@ void half_backward(const Half& half, const A* prepared, const S* x, Load<A> load
                  int64_t(half.width) * plan.channels);
   else
     memset(rows, 0, (half.out_height() * plan.rows_pitch + LANES<A>) * sizeof(A));
-  product(dz, plan.outputs, plan.outputs, prepared + plan.transposed(), plan.channels, spread_to,
-          plan.plane_places(prepared), int(outside), false, here);
+  product(dz, plan.outputs, plan.outputs, prepared + plan.pointwise(), plan.channels, spread_to,
+          plan.places_of(prepared), int(outside), false, here);
 
   const A* gradient_rows =
       half.stride == 1 ? gradient_plane + plan.border * (plan.gradient_pitch + plan.channels) : rows;
